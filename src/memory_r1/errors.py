@@ -9,6 +9,7 @@ MemoryR1Error
 ├── BankError                        the file itself
 │   ├── BankCorrupt                  not a memory bank, or damaged
 │   ├── BankTooNew                   written by a later version
+│   ├── BankBusy                     another process holds it too long
 │   ├── BankFull                     the disk is full or read-only
 │   └── EmbedderMismatch             its vectors come from another embedder
 └── ModelError                       a language model or an embedder
@@ -52,6 +53,10 @@ class BankCorrupt(BankError):
 
 class BankTooNew(BankError):
     """The file was written by a later version of memory-r1."""
+
+
+class BankBusy(BankError):
+    """Another process held the file for longer than the busy timeout."""
 
 
 class BankFull(BankError):

@@ -124,7 +124,8 @@ class Logged:
     """One line of the operation log: what changed, from what, to what, when and why.
 
     `kind` is one of KINDS, "PURGE" or "REEMBED". `before` and `after` hold the entry's whole state as plain
-    JSON values, so that the log alone rebuilds the bank. `undoes` names the operation an undo reverses.
+    JSON values, so that the log alone rebuilds the bank; `fact` is what was decided about. `undoes` names the
+    operation an undo reverses.
     """
 
     id: int
@@ -134,6 +135,7 @@ class Logged:
     scope: Scope | None
     before: Mapping[str, Any] | None
     after: Mapping[str, Any] | None
+    fact: Fact | None = None
     provenance: Provenance = Provenance()
     undoes: int | None = None
 

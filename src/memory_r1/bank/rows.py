@@ -1,0 +1,117 @@
+"""How entries, facts and operations look in the file, and back."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from memory_r1.errors import InvalidInput
+from memory_r1.types import SCOPE_KEYS, Fact, Logged, MemoryEntry, Provenance, Scope
+
+ENTRY_COLUMNS = (
+    "key, id, text, speaker, user_id, agent_id, run_id, created_at, updated_at, event_time, expires_at, "
+    "metadata, home, revision, deleted_at"
+)
+OPERATION_COLUMNS = (
+    "id, kind, entry_id, time, user_id, agent_id, run_id, before, after, fact, turn_id, "
+    "model, adapter, prompt_version, logprob, reason, undoes"
+)
+
+
+def seconds(time: datetime | None) -> float | None:
+    """Epoch seconds, UTC; a time without a zone is taken as UTC."""
+    if time is None:
+        return None
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+
+
+def moment(value: float | None) -> datetime | None:
+    return None if value is None else datetime.fromtimestamp(value, UTC)
+
+
+def dump(value: Any) -> str:
+    """Compact JSON. Raises InvalidInput for what JSON or UTF-8 cannot hold."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        text.encode()
+    except (TypeError, ValueError, RecursionError) as error:  # UnicodeEncodeError is a ValueError
+        raise InvalidInput(f"metadata must be plain JSON values in valid Unicode: {error}") from error
+    return text
+
+
+def as_dict(row: sqlite3.Row) -> dict[str, Any]:
+    return dict(zip(row.keys(), tuple(row), strict=True))
+
+
+def state_of(row: sqlite3.Row | Mapping[str, Any]) -> dict[str, Any]:
+    """An entry's whole state as the log keeps it."""
+    return {
+        "text": row["text"],
+        "speaker": row["speaker"],
+        "scope": {name: row[name] for name in SCOPE_KEYS if row[name] is not None},
+        "created_at": row["created_at"],
+        "updated_at": row["updated_at"],
+        "event_time": row["event_time"],
+        "expires_at": row["expires_at"],
+        "metadata": json.loads(row["metadata"]),
+        "deleted_at": row["deleted_at"],
+    }
+
+
+def entry_of(row: sqlite3.Row) -> MemoryEntry:
+    created, updated = moment(row["created_at"]), moment(row["updated_at"])
+    assert created is not None
+    assert updated is not None
+    return MemoryEntry(
+        id=row["id"],
+        text=row["text"],
+        scope=Scope(row["user_id"], row["agent_id"], row["run_id"]),
+        created_at=created,
+        updated_at=updated,
+        revision=row["revision"],
+        speaker=row["speaker"],
+        event_time=moment(row["event_time"]),
+        expires_at=moment(row["expires_at"]),
+        metadata=json.loads(row["metadata"]) if row["metadata"] != "{}" else {},
+    )
+
+
+def logged_of(row: sqlite3.Row) -> Logged:
+    scope = {name: row[name] for name in SCOPE_KEYS if row[name] is not None}
+    time = moment(row["time"])
+    assert time is not None
+    return Logged(
+        id=row["id"],
+        kind=row["kind"],
+        entry_id=row["entry_id"],
+        time=time,
+        scope=Scope(**scope) if scope else None,
+        before=None if row["before"] is None else json.loads(row["before"]),
+        after=None if row["after"] is None else json.loads(row["after"]),
+        fact=None if row["fact"] is None else fact_of(json.loads(row["fact"])),
+        provenance=Provenance(
+            turn_id=row["turn_id"],
+            model=row["model"],
+            adapter=row["adapter"],
+            prompt_version=row["prompt_version"],
+            logprob=row["logprob"],
+            reason=row["reason"],
+        ),
+        undoes=row["undoes"],
+    )
+
+
+def fact_state(fact: Fact) -> dict[str, Any]:
+    return {
+        "text": fact.text,
+        "speaker": fact.speaker,
+        "event_time": seconds(fact.event_time),
+        "dated": fact.dated,
+    }
+
+
+def fact_of(state: Mapping[str, Any]) -> Fact:
+    return Fact(state["text"], state["speaker"], moment(state["event_time"]), state["dated"])

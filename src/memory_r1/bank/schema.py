@@ -1,0 +1,153 @@
+"""The bank's file: numbered migrations, opening, and what SQLite's errors mean to a user.
+
+docs/storage-format.md describes the tables for readers of the file.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from memory_r1.bank import filters
+from memory_r1.errors import BankBusy, BankCorrupt, BankError, BankFull, BankTooNew
+
+APPLICATION_ID = 0x4D52_3101  # "MR1" and a one: how `file` and we know a memory bank
+BUSY_SECONDS = 60.0
+
+
+def m001_entries_and_operations(db: sqlite3.Connection) -> None:
+    """What is so now, and every operation ever."""
+    db.execute("CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
+    # A home is the first id of a scope. The key of an entry is home << 32 | number, so that the rows of one
+    # home lie together in the file. AUTOINCREMENT: an index cached for a home that was erased can never be taken
+    # for that of a later one.
+    db.execute(
+        """CREATE TABLE home (
+            id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, value TEXT NOT NULL,
+            numbers INTEGER NOT NULL DEFAULT 0, revision INTEGER NOT NULL DEFAULT 0, rebuilt INTEGER NOT NULL DEFAULT 0,
+            UNIQUE (name, value))"""
+    )
+    db.execute(
+        """CREATE TABLE entry (
+            key INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, text TEXT NOT NULL, speaker TEXT,
+            user_id TEXT, agent_id TEXT, run_id TEXT,
+            created_at REAL NOT NULL, updated_at REAL NOT NULL, event_time REAL, expires_at REAL,
+            metadata TEXT NOT NULL DEFAULT '{}', home INTEGER NOT NULL, revision INTEGER NOT NULL, deleted_at REAL)"""
+    )
+    db.execute("CREATE UNIQUE INDEX entry_by_revision ON entry (home, revision)")
+    db.execute("CREATE INDEX entry_by_agent ON entry (agent_id) WHERE agent_id IS NOT NULL")
+    db.execute("CREATE INDEX entry_by_run ON entry (run_id) WHERE run_id IS NOT NULL")
+    db.execute("CREATE TABLE vector (key INTEGER PRIMARY KEY, terms BLOB NOT NULL, vector BLOB NOT NULL)")
+    db.execute(
+        """CREATE TABLE operation (
+            id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, entry_id TEXT, time REAL NOT NULL,
+            user_id TEXT, agent_id TEXT, run_id TEXT, before TEXT, after TEXT, fact TEXT, turn_id TEXT,
+            model TEXT, adapter TEXT, prompt_version TEXT, logprob REAL, reason TEXT, undoes INTEGER)"""
+    )
+    db.execute("CREATE INDEX operation_by_entry ON operation (entry_id)")
+
+
+def m002_turns_and_recalls(db: sqlite3.Connection) -> None:
+    """How far each turn has been remembered (so that it can be resumed), and when entries were last recalled."""
+    db.execute(
+        """CREATE TABLE turn (
+            scope TEXT NOT NULL, id TEXT NOT NULL, facts TEXT, decided INTEGER NOT NULL DEFAULT 0,
+            PRIMARY KEY (scope, id)) WITHOUT ROWID"""
+    )
+    db.execute("CREATE TABLE recall (key INTEGER PRIMARY KEY, times INTEGER NOT NULL, last REAL NOT NULL)")
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (m001_entries_and_operations, m002_turns_and_recalls)
+
+
+@contextmanager
+def translated_errors(path: str) -> Iterator[None]:
+    """SQLite's errors as ours, each with its remedy."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorname", "") or ""
+        if code.startswith(("SQLITE_FULL", "SQLITE_IOERR_WRITE")):
+            raise BankFull(f"the disk that holds {path} is full: nothing was written; free some space") from error
+        if code.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+            raise BankFull(f"{path} cannot be opened for writing: check that its folder exists and is yours") from error
+        if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            raise BankBusy(f"another process has held {path} for {BUSY_SECONDS:.0f} s; try again") from error
+        if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            raise BankCorrupt(
+                f"{path} is damaged or is not a memory bank; restore it from a copy (memory-r1 export makes one)"
+            ) from error
+        raise BankError(f"{path}: {error}") from error
+
+
+def connect(path: str) -> sqlite3.Connection:
+    """Open (and create or migrate) the file. ":memory:" gives a private bank in memory."""
+    with translated_errors(path):
+        db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        try:
+            _check_identity(db, path)
+            if db.execute("PRAGMA journal_mode").fetchone()[0] not in ("wal", "memory"):
+                db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=FULL")  # NORMAL loses acknowledged writes in a power cut
+            filters.register(db)
+            migrate(db, path)
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+
+def _check_identity(db: sqlite3.Connection, path: str) -> None:
+    (application,) = db.execute("PRAGMA application_id").fetchone()
+    if application == APPLICATION_ID:
+        return
+    if application or db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+        raise BankCorrupt(f"{path} is a database of another program, not a memory bank; choose another path")
+
+
+def migrate(db: sqlite3.Connection, path: str, target: int = len(MIGRATIONS)) -> None:
+    """Bring the file to version `target`, one transaction for all that is missing."""
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version > len(MIGRATIONS):
+        raise BankTooNew(
+            f"{path} was written by a later memory-r1 (format {version}, this one knows {len(MIGRATIONS)}): "
+            "upgrade with `pip install -U memory-r1`"
+        )
+    if version >= target:
+        return
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        (version,) = db.execute("PRAGMA user_version").fetchone()  # another process may have been faster
+        for migration in MIGRATIONS[version:target]:
+            migration(db)
+        if version < target:
+            db.execute(f"PRAGMA user_version={target}")
+        db.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        db.execute("COMMIT")
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+
+
+def copy_to_memory(db: sqlite3.Connection) -> sqlite3.Connection:
+    """A private copy of the whole bank in memory, page by page: half a millisecond for 200 entries."""
+    copy = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    db.backup(copy)
+    filters.register(copy)
+    return copy
+
+
+def erase_freed_pages(db: sqlite3.Connection, path: str) -> None:
+    """Make deleted content unreadable: rewrite the file without free pages and empty the write-ahead log."""
+    db.execute("VACUUM")
+    if path != ":memory:":
+        busy, _, _ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise BankBusy(f"purged, but another process still reads {path}: close it and purge again to empty the log")
+
+
+def file_exists(path: str) -> bool:
+    """Whether opening `path` would open a bank rather than make one."""
+    return path != ":memory:" and Path(path).exists()

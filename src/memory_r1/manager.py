@@ -1,0 +1,215 @@
+"""The Memory Manager: what a turn tells, and what each fact does to the bank.
+
+turn -> facts -> for each: related entries -> ADD, UPDATE, DELETE or NOOP -> applied
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from memory_r1.bank.sqlite import MAX_TEXT, MemoryBank
+from memory_r1.bank.terms import words
+from memory_r1.dates import annotate, event_time, format_date
+from memory_r1.errors import Conflict
+from memory_r1.flow import Flow
+from memory_r1.prompts import dated_line, instructions, numbered
+from memory_r1.recall import without_recall
+from memory_r1.replies import complete_strings, json_object, position, sentence
+from memory_r1.types import Fact, Logged, MemoryEntry, Message, Operation, Prompt, Provenance, Reply, Scope, Turn
+
+RELATED = 5
+MAX_FACTS = 4
+_TRIES = 3
+_ARTICLES = frozenset({"a", "an", "the"})
+
+FACTS_SCHEMA: Mapping[str, Any] = {
+    "type": "object",
+    "properties": {"facts": {"type": "array", "items": {"type": "string", "maxLength": 200}, "maxItems": MAX_FACTS}},
+    "required": ["facts"],
+    "additionalProperties": False,
+}
+
+
+def remember(
+    turn: Turn,
+    bank: MemoryBank,
+    scope: Scope,
+    *,
+    k: int = RELATED,
+    metadata: Mapping[str, Any] | None = None,
+    expires_at: datetime | None = None,
+) -> Flow[list[Logged]]:
+    """Remember a turn: one logged operation per fact, each fact seeing what the one before it changed.
+
+    A turn with an id that was remembered before does nothing, and one that was interrupted goes on.
+    """
+    logged = []
+    for fact in (yield from undecided_facts(turn, bank, scope)):
+        logged.append((yield from decide_and_apply(fact, turn, bank, scope, k, metadata, expires_at)))
+    return logged
+
+
+def undecided_facts(turn: Turn, bank: MemoryBank, scope: Scope) -> Flow[Sequence[Fact]]:
+    """The facts of a turn that no operation has been applied for yet."""
+    if turn.id is not None and (progress := bank.turn_progress(scope, turn.id)) is not None:
+        return progress.facts[progress.decided :]
+    facts, unusable = yield from extract(turn)
+    for operation in unusable:
+        bank.apply(operation, scope)
+    if turn.id is not None:
+        bank.begin_turn(scope, turn, facts)
+    return facts
+
+
+def extract(turn: Turn) -> Flow[tuple[list[Fact], list[Operation]]]:
+    """The facts a turn tells, and a NOOP for each reply or fact that could not be used: counted, not hidden."""
+    turn = replace(turn, text=without_recall(turn.text))
+    if not words(turn.text):
+        return [], []
+    reply = yield extract_prompt(turn)
+    texts, readable = parse_facts(reply.text)
+    how = provenance(reply, "extract")
+    facts, unusable = [], []
+    if not readable:
+        unusable.append(Operation("NOOP", Fact(turn.text, turn.speaker), provenance=replace(how, reason="unreadable")))
+    told = frozenset(words(turn.text))
+    for text in texts:
+        fact = fact_from(text, turn)
+        if told.isdisjoint(set(words(text)) - set(words(turn.speaker))):
+            unusable.append(Operation("NOOP", fact, provenance=replace(how, reason="not in the turn")))
+        else:
+            facts.append(fact)
+    return facts, unusable
+
+
+def decide_and_apply(
+    fact: Fact,
+    turn: Turn,
+    bank: MemoryBank,
+    scope: Scope,
+    k: int,
+    metadata: Mapping[str, Any] | None = None,
+    expires_at: datetime | None = None,
+) -> Flow[Logged]:
+    """Decide an operation and apply it; when another writer was faster, look again, and at last just add."""
+    for _ in range(_TRIES):
+        operation = yield from decide(fact, bank.related(fact.text, scope, k))
+        operation = replace(operation, provenance=replace(operation.provenance, turn_id=turn.id))
+        try:
+            return bank.apply(operation, scope, metadata=metadata, expires_at=expires_at)
+        except Conflict:
+            continue
+    how = Provenance(turn_id=turn.id, reason="conflict")
+    return bank.apply(Operation("ADD", fact, provenance=how), scope, metadata=metadata, expires_at=expires_at)
+
+
+def decide(fact: Fact, related: Sequence[MemoryEntry]) -> Flow[Operation]:
+    """The operation for one fact. A model is asked only when something is related and nothing says it already."""
+    if not related:
+        return Operation("ADD", fact, provenance=Provenance(reason="nothing related"))
+    if (same := duplicate(fact, related)) is not None:
+        return Operation("NOOP", fact, same, provenance=Provenance(reason="duplicate"))
+    reply = yield manager_prompt(fact, related)
+    return parse_operation(reply, fact, related)
+
+
+def duplicate(fact: Fact, related: Iterable[MemoryEntry]) -> MemoryEntry | None:
+    """An entry with the same words in the same order, but for case, punctuation and articles.
+
+    The same words about another day are another event: a dated fact is a duplicate only on the same date.
+    """
+    wanted = [word for word in words(fact.text) if word not in _ARTICLES]
+    for entry in related:
+        if fact.dated and fact.event_time and entry.event_time and fact.event_time != entry.event_time:
+            continue
+        if fact.speaker == entry.speaker and [word for word in words(entry.text) if word not in _ARTICLES] == wanted:
+            return entry
+    return None
+
+
+def fact_from(text: str, turn: Turn) -> Fact:
+    """A fact with its event time: the date its words give, else that of the turn's only date, else the turn's time."""
+    if turn.time is None:
+        return Fact(text, turn.speaker)
+    when, dated = event_time(text, turn.time)
+    return Fact(annotate(text, turn.time), turn.speaker, when or turn.time, dated)
+
+
+def extract_prompt(turn: Turn) -> Prompt:
+    text, version = instructions("extract")
+    said = annotate(turn.text, turn.time) if turn.time else turn.text
+    when = f"({format_date(turn.time)}) " if turn.time else ""
+    message = f"{when}{turn.speaker}: {said[:MAX_TURN]}"
+    return Prompt("extract", (Message("system", text), Message("user", message)), FACTS_SCHEMA, 200, version=version)
+
+
+def manager_prompt(fact: Fact, related: Sequence[MemoryEntry]) -> Prompt:
+    text, version = instructions("manage")
+    message = f"Memories:\n{numbered(related)}\nNew fact: {dated_line(fact.text, fact.event_time)}"
+    messages = (Message("system", text), Message("user", message))
+    return Prompt("manage", messages, operation_schema(len(related)), 160, version=version)
+
+
+def operation_schema(count: int) -> Mapping[str, Any]:
+    """The four operations; a position that is not there cannot be said."""
+
+    def one(kind: str, **properties: Mapping[str, Any]) -> Mapping[str, Any]:
+        fields = {"operation": {"const": kind}, **properties}
+        return {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
+
+    index = {"enum": list(range(1, count + 1))}
+    text = {"type": "string", "minLength": 1, "maxLength": 400}
+    return {"anyOf": [one("ADD"), one("NOOP"), one("UPDATE", index=index, text=text), one("DELETE", index=index)]}
+
+
+def parse_facts(text: str) -> tuple[list[str], bool]:
+    """(facts, readable). A list that was cut off gives the facts that are whole."""
+    found = json_object(text)
+    if found is None or not isinstance(found.get("facts"), list):
+        texts: list[Any] = complete_strings(text) if found is None else []
+        readable = bool(texts)
+    else:
+        texts, readable = found["facts"], True
+    facts = dict.fromkeys(fact for item in texts if (fact := sentence(item)) is not None)
+    return list(facts)[:MAX_FACTS], readable
+
+
+def parse_operation(reply: Reply, fact: Fact, related: Sequence[MemoryEntry]) -> Operation:
+    """The operation a reply names. One that cannot be read, or an invented position, is a counted NOOP."""
+    how = provenance(reply, "manage")
+
+    def nothing(reason: str) -> Operation:
+        return Operation("NOOP", fact, provenance=replace(how, reason=reason))
+
+    found = json_object(reply.text)
+    kind = str(found.get("operation", "")).strip().upper() if found else ""
+    if found is None or kind not in ("ADD", "UPDATE", "DELETE", "NOOP", "NONE"):
+        return nothing("unreadable")
+    if kind in ("NOOP", "NONE"):
+        return Operation("NOOP", fact, provenance=how)
+    if kind == "ADD":
+        return Operation("ADD", fact, provenance=how)
+    place = position(found.get("index"), len(related))
+    if place is None:
+        return nothing("invented position")
+    entry = related[place]
+    if kind == "DELETE":
+        return Operation("DELETE", fact, entry, provenance=how)
+    text = sentence(found.get("text"), MAX_TEXT)
+    if text is None:
+        return nothing("unreadable")
+    if text == entry.text:
+        return Operation("NOOP", fact, entry, provenance=replace(how, reason="unchanged"))
+    return Operation("UPDATE", fact, entry, text, provenance=how)
+
+
+def provenance(reply: Reply, step: str) -> Provenance:
+    version = instructions("extract" if step == "extract" else "manage")[1]
+    return Provenance(model=reply.model, adapter=reply.adapter, prompt_version=version, logprob=reply.logprob)
+
+
+UNREADABLE = frozenset({"unreadable", "invented position"})
+MAX_TURN = 6_000

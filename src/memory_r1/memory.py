@@ -1,0 +1,502 @@
+"""Memory: the face that agent builders use. One local file, no key, no server.
+
+Names, arguments and results follow Mem0's (1.x keywords and 2.x filters), so that code written for it runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+import platformdirs
+
+from memory_r1 import transfer
+from memory_r1.answer import RETRIEVED, ask
+from memory_r1.bank.filters import split_scope
+from memory_r1.bank.sqlite import MemoryBank, NewEntry, check_text
+from memory_r1.dates import parse_time
+from memory_r1.embed import Embedder, default_embedder
+from memory_r1.errors import EntryNotFound, InvalidInput
+from memory_r1.flow import LLM, Roles, run
+from memory_r1.llm.embedded import EmbeddedLLM
+from memory_r1.manager import UNREADABLE, remember
+from memory_r1.recall import fenced
+from memory_r1.types import Answer, Logged, MemoryEntry, Provenance, Retrieved, Scope, Step, Turn
+from memory_r1.weights import pull
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Messages = str | Mapping[str, Any] | Turn | Sequence[Mapping[str, Any] | Turn]
+When = str | int | float | datetime
+_UNSET: Any = object()
+
+
+class Memory:
+    """Long-term memory in one file.
+
+    `path` defaults to a file in the platform's data folder; ":memory:" keeps nothing. `llm` and `embedder` default
+    to the embedded models, loaded at first use; `adapters` are LoRA files for the embedded model by step
+    ("extract", "manage", "answer"). Every method that reads or writes memories needs at least one of user_id,
+    agent_id and run_id, as a keyword or at the top level of `filters`.
+    """
+
+    def __init__(
+        self,
+        path: str | Path | None = None,
+        *,
+        llm: LLM | None = None,
+        embedder: Embedder | None = None,
+        adapters: Mapping[Step, str | Path] | None = None,
+    ) -> None:
+        if llm is not None and adapters:
+            raise InvalidInput("adapters belong to the embedded model: give them to your own llm instead")
+        self.bank = MemoryBank(
+            data_file("memory.db") if path is None else path, embedder=embedder or default_embedder()
+        )
+        self._llm = llm
+        self._adapters = adapters
+        self._roles: Roles | None = None
+        self._lock = threading.RLock()
+        self._writers: dict[str, threading.Lock] = {}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """From a Mem0-style dict: {"llm": {"provider", "config"}, "embedder": …, "path" or "vector_store": …}."""
+        from memory_r1.config import parts_from_config
+
+        return cls(**parts_from_config(config))
+
+    @property
+    def llm(self) -> Roles:
+        """The models by step, with what they have cost (`llm.usage`)."""
+        with self._lock:
+            if self._roles is None:
+                llm = self._llm or EmbeddedLLM(pull("smollm2"), adapters=self._adapters)
+                self._roles = llm if isinstance(llm, Roles) else Roles(llm)
+            return self._roles
+
+    # -- writing --------------------------------------------------------------------------------------------------
+
+    def add(
+        self,
+        messages: Messages,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        timestamp: When | None = None,
+        expiration_date: When | None = None,
+        infer: bool = True,
+        dry_run: bool = False,
+    ) -> dict[str, Any]:
+        """Remember messages: a text, {"role", "content"} dicts, Turns, or a list of these.
+
+        Returns {"results": [{"id", "memory", "event", …}], "unreadable": n}: what each fact did, with
+        "previous_memory" for UPDATE and DELETE. `infer=False` stores each message as given, without a model.
+        `dry_run=True` returns what would happen and changes nothing. `timestamp` is when it was said (default: now).
+        """
+        scope = Scope(user_id, agent_id, run_id)
+        time = self.bank.now() if timestamp is None else parse_time(timestamp)
+        turns = turns_of(messages, time)
+        expires_at = None if expiration_date is None else parse_time(expiration_date)
+        bank = self.bank.fork(scope) if dry_run else self.bank
+        logged: list[Logged] = []
+        if not infer:
+            logged = bank.add_many(
+                NewEntry(turn.text, scope, turn.speaker, turn.time, expires_at, metadata) for turn in turns
+            )
+        else:
+            with self._one_writer(scope):
+                for turn in turns:
+                    logged += run(remember(turn, bank, scope, metadata=metadata, expires_at=expires_at), self.llm)
+        return added(logged)
+
+    def add_many(
+        self,
+        items: Iterable[Messages],
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        infer: bool = True,
+        progress: Callable[[int, list[Logged]], None] | None = None,
+    ) -> dict[str, Any]:
+        """`add` for many items. With `infer=False` all in one transaction (thousands a second).
+
+        Turns that carry an id are remembered once: after an interruption, call it again with the same items.
+        `progress(turns_done, operations)` is called after each turn.
+        """
+        scope = Scope(user_id, agent_id, run_id)
+        now = self.bank.now()
+        turns = [turn for item in items for turn in turns_of(item, now)]
+        if not infer:
+            return added(self.bank.add_many(NewEntry(t.text, scope, t.speaker, t.time, None, metadata) for t in turns))
+        logged: list[Logged] = []
+        with self._one_writer(scope):
+            for done, turn in enumerate(turns, 1):
+                operations = run(remember(turn, self.bank, scope, metadata=metadata), self.llm)
+                logged += operations
+                if progress:
+                    progress(done, operations)
+        return added(logged)
+
+    def update(
+        self,
+        memory_id: str,
+        data: str | None = None,
+        *,
+        text: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        expiration_date: Any = _UNSET,
+    ) -> dict[str, Any]:
+        """Change an entry by hand. `data` is Mem0 1.x's name for `text`. Raises EntryNotFound."""
+        changes: dict[str, Any] = {}
+        new = text if text is not None else data
+        if new is not None:
+            changes["text"] = new
+        if metadata is not None:
+            changes["metadata"] = metadata
+        if expiration_date is not _UNSET:
+            changes["expires_at"] = None if expiration_date is None else parse_time(expiration_date)
+        if not changes:
+            raise InvalidInput("nothing to update: give text, metadata or expiration_date")
+        logged = self.bank.update(memory_id, **changes)
+        return {"message": "Memory updated successfully!", "operation": logged.id}
+
+    def delete(self, memory_id: str) -> dict[str, Any]:
+        """Remove an entry; its history stays and `undo(result["operation"])` brings it back. Raises EntryNotFound."""
+        return {"message": "Memory deleted successfully!", "operation": self.bank.delete(memory_id).id}
+
+    def delete_all(
+        self, *, user_id: str | None = None, agent_id: str | None = None, run_id: str | None = None
+    ) -> dict[str, Any]:
+        """Remove every entry of a scope, in one transaction; each stays undoable."""
+        gone = self.bank.delete_all(Scope(user_id, agent_id, run_id))
+        return {"message": "Memories deleted successfully!", "count": len(gone)}
+
+    def undo(self, operation_id: int) -> dict[str, Any]:
+        """Reverse one logged operation. Raises Conflict when the entry has been changed since."""
+        return operation_dict(self.bank.undo(operation_id))
+
+    def purge(
+        self,
+        memory_id: str | None = None,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+    ) -> int:
+        """Erase one entry, or a whole scope, for good: text, vectors, log, free pages. Returns how many entries."""
+        if memory_id is not None:
+            return self.bank.purge(entry_id=memory_id)
+        return self.bank.purge(scope=Scope(user_id, agent_id, run_id))
+
+    def reset(self) -> None:
+        """Erase everything in the file, for good."""
+        self.bank.reset()
+
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    def search(
+        self,
+        query: str,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        limit: int | None = None,
+        top_k: int | None = None,
+        filters: Mapping[str, Any] | None = None,
+        threshold: float | None = None,
+        as_of: When | None = None,
+        show_expired: bool = False,
+    ) -> dict[str, Any]:
+        """The best entries for a query (default 20): {"results": [{"id", "memory", "score", …}]}, best first.
+
+        `score` is the fused rank in 0..1 and `similarity` the cosine; `threshold` drops lower scores. `as_of` searches
+        the bank as it was at that (record) time. Mem0 1.x calls `top_k` `limit`.
+        """
+        scope, rest = split_scope(filters, user_id=user_id, agent_id=agent_id, run_id=run_id)
+        k = how_many(limit, top_k, 20)
+        if not isinstance(query, str) or not query.strip():
+            raise InvalidInput("query is empty: what are you looking for?")
+        with self._bank_at(as_of, scope) as bank:
+            found = bank.search(query, scope, k, filters=rest, show_expired=show_expired)
+        return {"results": [found_dict(item) for item in found if threshold is None or item.score >= threshold]}
+
+    def answer(
+        self,
+        question: str,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        filters: Mapping[str, Any] | None = None,
+        top_k: int = RETRIEVED,
+        as_of: When | None = None,
+    ) -> Answer:
+        """Ask the Answer Agent: a brief answer, what was retrieved, and the entries it kept (`used`)."""
+        scope, rest = split_scope(filters, user_id=user_id, agent_id=agent_id, run_id=run_id)
+        check_text(question)
+        with self._bank_at(as_of, scope) as bank:
+            return run(ask(question, bank, scope, k=how_many(None, top_k, RETRIEVED), filters=rest), self.llm)
+
+    def context(
+        self,
+        query: str,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        filters: Mapping[str, Any] | None = None,
+        max_tokens: int = 1000,
+    ) -> str:
+        """The best entries for a query as a fenced block for another model's prompt; "" when there are none.
+
+        At most `max_tokens` (a safe estimate). Messages that quote the block are remembered without it.
+        """
+        scope, rest = split_scope(filters, user_id=user_id, agent_id=agent_id, run_id=run_id)
+        check_text(query)
+        found = self.bank.search(query, scope, RETRIEVED, filters=rest, per_speaker=True)
+        return fenced([item.entry for item in found], max_tokens)
+
+    def get(self, memory_id: str) -> dict[str, Any] | None:
+        """One entry, or None."""
+        try:
+            return entry_dict(self.bank.get(memory_id))
+        except EntryNotFound:
+            return None
+
+    def get_all(
+        self,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        limit: int | None = None,
+        top_k: int | None = None,
+        filters: Mapping[str, Any] | None = None,
+        as_of: When | None = None,
+        show_expired: bool = False,
+    ) -> dict[str, Any]:
+        """Every entry of a scope, oldest first: {"results": [{"id", "memory", …}]}."""
+        scope, rest = split_scope(filters, user_id=user_id, agent_id=agent_id, run_id=run_id)
+        k = None if limit is None and top_k is None else how_many(limit, top_k, 0)
+        with self._bank_at(as_of, scope) as bank:
+            found = bank.all(scope, filters=rest, limit=k, show_expired=show_expired)
+        return {"results": [entry_dict(entry) for entry in found]}
+
+    def history(self, memory_id: str) -> list[dict[str, Any]]:
+        """Every operation on an entry, oldest first. Raises EntryNotFound when the bank never had it."""
+        return [operation_dict(logged) for logged in self.bank.history(memory_id)]
+
+    # -- whole banks ----------------------------------------------------------------------------------------------
+
+    def export(
+        self, *, user_id: str | None = None, agent_id: str | None = None, run_id: str | None = None
+    ) -> Iterator[str]:
+        """JSON lines that rebuild the bank, history and all; of one scope, or without arguments of the whole file."""
+        given = any(value is not None for value in (user_id, agent_id, run_id))
+        return transfer.export_lines(self.bank, Scope(user_id, agent_id, run_id) if given else None)
+
+    def import_(self, lines: Iterable[str]) -> int:
+        """Take in what `export` wrote and return how many entries came; those that are here already are left alone."""
+        return transfer.import_lines(self.bank, lines)
+
+    def close(self) -> None:
+        """Close the file and free the embedded model."""
+        self.bank.close()
+        with self._lock:
+            if self._llm is None and self._roles is not None:
+                closing = getattr(self._roles.default, "close", None)
+                if closing:
+                    closing()
+            self._roles = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def _one_writer(self, scope: Scope) -> Iterator[None]:
+        """Facts of one home are decided one after another, so that each sees what the last one changed."""
+        with self._lock:
+            lock = self._writers.setdefault(repr(scope.home), threading.Lock())
+        with lock:
+            yield
+
+    @contextmanager
+    def _bank_at(self, as_of: When | None, scope: Scope) -> Iterator[MemoryBank]:
+        if as_of is None:
+            yield self.bank
+        else:
+            with self.bank.as_of(parse_time(as_of), scope) as bank:
+                yield bank
+
+
+def _awaited(method: Callable[Concatenate[Memory, P], T]) -> Callable[Concatenate[AsyncMemory, P], Awaitable[T]]:
+    async def call(self: AsyncMemory, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.to_thread(method, self.memory, *args, **kwargs)
+
+    call.__doc__ = method.__doc__
+    call.__name__ = method.__name__
+    return call
+
+
+class AsyncMemory:
+    """Memory for async code: the same methods, awaited; each runs in a worker thread."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.memory = Memory(*args, **kwargs)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        made = cls.__new__(cls)
+        made.memory = Memory.from_config(config)
+        return made
+
+    add = _awaited(Memory.add)
+    add_many = _awaited(Memory.add_many)
+    update = _awaited(Memory.update)
+    delete = _awaited(Memory.delete)
+    delete_all = _awaited(Memory.delete_all)
+    undo = _awaited(Memory.undo)
+    purge = _awaited(Memory.purge)
+    reset = _awaited(Memory.reset)
+    search = _awaited(Memory.search)
+    answer = _awaited(Memory.answer)
+    context = _awaited(Memory.context)
+    get = _awaited(Memory.get)
+    get_all = _awaited(Memory.get_all)
+    history = _awaited(Memory.history)
+    export = _awaited(Memory.export)
+    import_ = _awaited(Memory.import_)
+    close = _awaited(Memory.close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+def default_path() -> Path:
+    """Where memory lies when nobody says: a file in the platform's data folder, which is made if need be."""
+    return platformdirs.user_data_path("memory-r1", appauthor=False, ensure_exists=True) / "memory.db"
+
+
+# -- what goes in and out -----------------------------------------------------------------------------------------
+
+
+def turns_of(messages: Messages, time: datetime) -> list[Turn]:
+    """Messages as turns. A dict may carry "name" (the speaker), "timestamp" and "id"; system messages are left out."""
+    if isinstance(messages, (str, Mapping, Turn)):
+        messages = [{"role": "user", "content": messages}] if isinstance(messages, str) else [messages]
+    if not isinstance(messages, Sequence) or isinstance(messages, (bytes, bytearray)):
+        raise InvalidInput(f"messages must be a text, message dicts or Turns, not {type(messages).__name__}")
+    turns = []
+    for message in messages:
+        if isinstance(message, str):
+            message = {"role": "user", "content": message}
+        if isinstance(message, Mapping):
+            if message.get("role") == "system":
+                continue
+            message = _turn_of(message, time)
+        if not isinstance(message, Turn):
+            raise InvalidInput(f"a message must be a dict with role and content, not {type(message).__name__}")
+        check_text(message.text)
+        turns.append(message)
+    if not turns:
+        raise InvalidInput("messages hold nothing to remember: give a text or user and assistant messages")
+    return turns
+
+
+def _turn_of(message: Mapping[str, Any], time: datetime) -> Turn:
+    content = message.get("content")
+    if isinstance(content, Sequence) and not isinstance(content, str):  # OpenAI's list of parts: the text ones
+        content = "\n".join(part["text"] for part in content if isinstance(part, Mapping) and "text" in part)
+    if not isinstance(content, str):
+        raise InvalidInput('a message needs "content" with its text: {"role": "user", "content": "…"}')
+    speaker = message.get("name") or message.get("role") or "user"
+    said = time if message.get("timestamp") is None else parse_time(message["timestamp"])
+    turn_id = message.get("id")
+    if not isinstance(speaker, str) or not isinstance(turn_id, (str, type(None))):
+        raise InvalidInput("a message's name, role and id must be strings")
+    return Turn(speaker, content, said, turn_id)
+
+
+def how_many(limit: int | None, top_k: int | None, default: int) -> int:
+    k = top_k if top_k is not None else limit if limit is not None else default
+    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        raise InvalidInput(f"top_k must be a whole number from 1, not {k!r}")
+    return k
+
+
+def added(logged: Sequence[Logged]) -> dict[str, Any]:
+    results = []
+    for item in logged:
+        result: dict[str, Any] = {"id": item.entry_id, "memory": _text(item), "event": item.kind, "operation": item.id}
+        if item.kind in ("UPDATE", "DELETE") and item.before:
+            result["previous_memory"] = item.before["text"]
+        if item.provenance.reason:
+            result["reason"] = item.provenance.reason
+        results.append(result)
+    return {"results": results, "unreadable": sum(item.provenance.reason in UNREADABLE for item in logged)}
+
+
+def _text(logged: Logged) -> str | None:
+    if logged.kind == "NOOP":
+        return logged.fact.text if logged.fact else None
+    state = logged.after or logged.before
+    return state["text"] if state else None
+
+
+def entry_dict(entry: MemoryEntry) -> dict[str, Any]:
+    return {
+        "id": entry.id,
+        "memory": entry.text,
+        "hash": hashlib.md5(entry.text.encode(), usedforsecurity=False).hexdigest(),
+        "metadata": dict(entry.metadata) or None,
+        "created_at": entry.created_at.isoformat(),
+        "updated_at": entry.updated_at.isoformat(),
+        "event_time": entry.event_time.isoformat() if entry.event_time else None,
+        "expiration_date": entry.expires_at.isoformat() if entry.expires_at else None,
+        "speaker": entry.speaker,
+        **entry.scope.ids,
+    }
+
+
+def found_dict(found: Retrieved) -> dict[str, Any]:
+    return {**entry_dict(found.entry), "score": round(found.score, 6), "similarity": round(found.similarity, 6)}
+
+
+def operation_dict(logged: Logged) -> dict[str, Any]:
+    how: Provenance = logged.provenance
+    return {
+        "id": logged.id,
+        "memory_id": logged.entry_id,
+        "event": logged.kind,
+        "old_memory": logged.before["text"] if logged.before else None,
+        "new_memory": logged.after["text"] if logged.after and logged.kind != "DELETE" else None,
+        "created_at": logged.time.isoformat(),
+        "is_deleted": logged.kind == "DELETE",
+        "fact": logged.fact.text if logged.fact else None,
+        "turn_id": how.turn_id,
+        "model": how.model,
+        "adapter": how.adapter,
+        "prompt_version": how.prompt_version,
+        "logprob": how.logprob,
+        "reason": how.reason,
+        "undoes": logged.undoes,
+    }

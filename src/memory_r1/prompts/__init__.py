@@ -1,0 +1,28 @@
+"""The prompts' texts, each a file beside this one in its one current version, and how entries look in them."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.resources
+from collections.abc import Sequence
+from datetime import datetime
+
+from memory_r1.dates import format_date
+from memory_r1.types import MemoryEntry, Step
+
+
+@functools.cache
+def instructions(step: Step) -> tuple[str, str]:
+    """(text, version): the version is made from the text, so that a changed prompt cannot keep its name."""
+    text = importlib.resources.files(__name__).joinpath(f"{step}.md").read_text(encoding="utf-8").strip()
+    return text, f"{step}@{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def numbered(entries: Sequence[MemoryEntry]) -> str:
+    """Entries as a model sees them: by position, never by id, each with when it happened."""
+    return "\n".join(f"{i}. {dated_line(entry.text, entry.event_time)}" for i, entry in enumerate(entries, 1))
+
+
+def dated_line(text: str, when: datetime | None) -> str:
+    return f"({format_date(when)}) {text}" if when else text

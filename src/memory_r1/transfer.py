@@ -1,0 +1,97 @@
+"""Banks as JSON lines: what `export` writes and `import` takes in.
+
+The first line names the format; every other line is one logged operation with its whole before and after, so that
+the lines rebuild entries, deleted ones and history. docs/storage-format.md describes them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from memory_r1.bank.rows import dump, fact_of, fact_state, moment, seconds
+from memory_r1.bank.sqlite import MemoryBank
+from memory_r1.errors import InvalidInput
+from memory_r1.types import Logged, Provenance, Scope
+
+FORMAT = "memory-r1-operations"
+VERSION = 1
+
+
+def export_lines(bank: MemoryBank, scope: Scope | None) -> Iterator[str]:
+    yield dump({"format": FORMAT, "version": VERSION})
+    for logged in bank.log(scope):
+        yield dump(logged_state(logged))
+
+
+def import_lines(bank: MemoryBank, lines: Iterable[str]) -> int:
+    """Raises InvalidInput, naming the line, for what `export_lines` did not write; then nothing was imported."""
+    numbered = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+    _, first = next(numbered, (0, ""))
+    head = _object(1, first)
+    if head.get("format") != FORMAT or head.get("version") != VERSION:
+        raise InvalidInput(
+            f"line 1 does not begin a memory-r1 export (version {VERSION}); chats and Mem0 exports are imported with "
+            "`memory-r1 import --format`"
+        )
+    return bank.restore([_logged(number, _object(number, line)) for number, line in numbered])
+
+
+def logged_state(logged: Logged) -> dict[str, Any]:
+    how = logged.provenance
+    return {
+        "id": logged.id,
+        "kind": logged.kind,
+        "entry_id": logged.entry_id,
+        "time": seconds(logged.time),
+        "scope": logged.scope.ids if logged.scope else None,
+        "before": logged.before,
+        "after": logged.after,
+        "fact": fact_state(logged.fact) if logged.fact else None,
+        "turn_id": how.turn_id,
+        "model": how.model,
+        "adapter": how.adapter,
+        "prompt_version": how.prompt_version,
+        "logprob": how.logprob,
+        "reason": how.reason,
+        "undoes": logged.undoes,
+    }
+
+
+def _object(number: int, line: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        raise InvalidInput(f"line {number} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise InvalidInput(f"line {number} is not a JSON object")
+    return value
+
+
+def _logged(number: int, state: dict[str, Any]) -> Logged:
+    try:
+        time = moment(state["time"])
+        if time is None:
+            raise InvalidInput(f"line {number} has no time")
+        return Logged(
+            id=int(state["id"]),
+            kind=str(state["kind"]),
+            entry_id=state["entry_id"],
+            time=time,
+            scope=Scope(**state["scope"]) if state["scope"] else None,
+            before=state["before"],
+            after=state["after"],
+            fact=fact_of(state["fact"]) if state["fact"] else None,
+            provenance=Provenance(
+                state["turn_id"],
+                state["model"],
+                state["adapter"],
+                state["prompt_version"],
+                state["logprob"],
+                state["reason"],
+            ),
+            undoes=state["undoes"],
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise InvalidInput(f"line {number} is not an operation of a memory-r1 export: {error!r}") from error

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from memory_r1.bank import MemoryBank
+from memory_r1.testing import HashEmbedder
+from memory_r1.types import Scope
+
+ANN, BOB = Scope(user_id="ann"), Scope(user_id="bob")
+
+
+class Clock:
+    """A clock that moves a second each time it is read, so that no two operations share a time."""
+
+    def __init__(self) -> None:
+        self.time = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        self.time += timedelta(seconds=1)
+        return self.time
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def bank(clock: Clock) -> Iterator[MemoryBank]:
+    with MemoryBank(embedder=HashEmbedder(), now=clock) as bank:
+        yield bank
