@@ -10,8 +10,9 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from memory_r1.bank.sqlite import MAX_TEXT, MemoryBank
+from memory_r1.bank.sqlite import MemoryBank
 from memory_r1.bank.terms import words
+from memory_r1.bank.writes import MAX_TEXT
 from memory_r1.dates import annotate, event_time, format_date
 from memory_r1.errors import Conflict
 from memory_r1.flow import Flow
@@ -185,7 +186,8 @@ def parse_operation(reply: Reply, fact: Fact, related: Sequence[MemoryEntry]) ->
         return Operation("NOOP", fact, provenance=replace(how, reason=reason))
 
     found = json_object(reply.text)
-    kind = str(found.get("operation", "")).strip().upper() if found else ""
+    named = found.get("operation") if found else None
+    kind = named.strip().upper() if isinstance(named, str) else ""
     if found is None or kind not in ("ADD", "UPDATE", "DELETE", "NOOP", "NONE"):
         return nothing("unreadable")
     if kind in ("NOOP", "NONE"):

@@ -10,6 +10,7 @@ import hashlib
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -19,7 +20,8 @@ import platformdirs
 from memory_r1 import transfer
 from memory_r1.answer import RETRIEVED, ask
 from memory_r1.bank.filters import split_scope
-from memory_r1.bank.sqlite import MemoryBank, NewEntry, check_text
+from memory_r1.bank.sqlite import MemoryBank, NewEntry
+from memory_r1.bank.writes import check_text, clean
 from memory_r1.dates import parse_time
 from memory_r1.embed import Embedder, default_embedder
 from memory_r1.errors import EntryNotFound, InvalidInput
@@ -57,11 +59,9 @@ class Memory:
     ) -> None:
         if llm is not None and adapters:
             raise InvalidInput("adapters belong to the embedded model: give them to your own llm instead")
-        self.bank = MemoryBank(
-            data_file("memory.db") if path is None else path, embedder=embedder or default_embedder()
-        )
+        self.bank = MemoryBank(default_path() if path is None else path, embedder=embedder or default_embedder())
         self._llm = llm
-        self._adapters = adapters
+        self._adapters = {step: Path(path) for step, path in (adapters or {}).items()}
         self._roles: Roles | None = None
         self._lock = threading.RLock()
         self._writers: dict[str, threading.Lock] = {}
@@ -196,9 +196,8 @@ class Memory:
         run_id: str | None = None,
     ) -> int:
         """Erase one entry, or a whole scope, for good: text, vectors, log, free pages. Returns how many entries."""
-        if memory_id is not None:
-            return self.bank.purge(entry_id=memory_id)
-        return self.bank.purge(scope=Scope(user_id, agent_id, run_id))
+        given = memory_id is None or any(value is not None for value in (user_id, agent_id, run_id))
+        return self.bank.purge(entry_id=memory_id, scope=Scope(user_id, agent_id, run_id) if given else None)
 
     def reset(self) -> None:
         """Erase everything in the file, for good."""
@@ -227,8 +226,9 @@ class Memory:
         """
         scope, rest = split_scope(filters, user_id=user_id, agent_id=agent_id, run_id=run_id)
         k = how_many(limit, top_k, 20)
-        if not isinstance(query, str) or not query.strip():
-            raise InvalidInput("query is empty: what are you looking for?")
+        check_text(query)
+        if threshold is not None and (isinstance(threshold, bool) or not isinstance(threshold, int | float)):
+            raise InvalidInput(f"threshold must be a number from 0 to 1, not {threshold!r}")
         with self._bank_at(as_of, scope) as bank:
             found = bank.search(query, scope, k, filters=rest, show_expired=show_expired)
         return {"results": [found_dict(item) for item in found if threshold is None or item.score >= threshold]}
@@ -266,6 +266,7 @@ class Memory:
         """
         scope, rest = split_scope(filters, user_id=user_id, agent_id=agent_id, run_id=run_id)
         check_text(query)
+        how_many(None, max_tokens, 0, "max_tokens")
         found = self.bank.search(query, scope, RETRIEVED, filters=rest, per_speaker=True)
         return fenced([item.entry for item in found], max_tokens)
 
@@ -415,8 +416,7 @@ def turns_of(messages: Messages, time: datetime) -> list[Turn]:
             message = _turn_of(message, time)
         if not isinstance(message, Turn):
             raise InvalidInput(f"a message must be a dict with role and content, not {type(message).__name__}")
-        check_text(message.text)
-        turns.append(message)
+        turns.append(_checked(message))
     if not turns:
         raise InvalidInput("messages hold nothing to remember: give a text or user and assistant messages")
     return turns
@@ -425,22 +425,27 @@ def turns_of(messages: Messages, time: datetime) -> list[Turn]:
 def _turn_of(message: Mapping[str, Any], time: datetime) -> Turn:
     content = message.get("content")
     if isinstance(content, Sequence) and not isinstance(content, str):  # OpenAI's list of parts: the text ones
-        content = "\n".join(part["text"] for part in content if isinstance(part, Mapping) and "text" in part)
+        content = "\n".join(clean(part["text"]) for part in content if isinstance(part, Mapping) and "text" in part)
     if not isinstance(content, str):
         raise InvalidInput('a message needs "content" with its text: {"role": "user", "content": "…"}')
     speaker = message.get("name") or message.get("role") or "user"
-    said = time if message.get("timestamp") is None else parse_time(message["timestamp"])
-    turn_id = message.get("id")
-    if not isinstance(speaker, str) or not isinstance(turn_id, (str, type(None))):
-        raise InvalidInput("a message's name, role and id must be strings")
-    return Turn(speaker, content, said, turn_id)
+    said = time if message.get("timestamp") is None else message["timestamp"]
+    return Turn(speaker, content, said, message.get("id"))
 
 
-def how_many(limit: int | None, top_k: int | None, default: int) -> int:
+def _checked(turn: Turn) -> Turn:
+    check_text(turn.text)
+    for name, value in (("name or role", turn.speaker), ("id", "" if turn.id is None else turn.id)):
+        if not isinstance(value, str) or not value.isprintable():
+            raise InvalidInput(f"a message's {name} must be a string of printable characters, not {value!a:.80}")
+    return turn if turn.time is None else replace(turn, time=parse_time(turn.time))
+
+
+def how_many(limit: int | None, top_k: int | None, default: int, name: str = "top_k") -> int:
     k = top_k if top_k is not None else limit if limit is not None else default
     if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        raise InvalidInput(f"top_k must be a whole number from 1, not {k!r}")
-    return k
+        raise InvalidInput(f"{name} must be a whole number from 1, not {k!r}")
+    return min(k, 2**31)
 
 
 def added(logged: Sequence[Logged]) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from typing import Any
 
 from memory_r1.bank.rows import dump, fact_of, fact_state, moment, seconds
 from memory_r1.bank.sqlite import MemoryBank
+from memory_r1.bank.writes import check_metadata, check_text, clean
 from memory_r1.errors import InvalidInput
-from memory_r1.types import Logged, Provenance, Scope
+from memory_r1.types import KINDS, Logged, Provenance, Scope
 
 FORMAT = "memory-r1-operations"
 VERSION = 1
@@ -62,7 +63,7 @@ def logged_state(logged: Logged) -> dict[str, Any]:
 def _object(number: int, line: str) -> dict[str, Any]:
     try:
         value = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(f"line {number} is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise InvalidInput(f"line {number} is not a JSON object")
@@ -74,24 +75,49 @@ def _logged(number: int, state: dict[str, Any]) -> Logged:
         time = moment(state["time"])
         if time is None:
             raise InvalidInput(f"line {number} has no time")
+        for name in ("entry_id", "turn_id", "model", "adapter", "prompt_version", "reason"):
+            clean(state[name] or "")
+        if state["kind"] not in (*KINDS, "PURGE", "REEMBED"):
+            raise ValueError(state["kind"])
         return Logged(
             id=int(state["id"]),
-            kind=str(state["kind"]),
+            kind=state["kind"],
             entry_id=state["entry_id"],
             time=time,
             scope=Scope(**state["scope"]) if state["scope"] else None,
-            before=state["before"],
-            after=state["after"],
+            before=_entry_state(state["before"]),
+            after=_entry_state(state["after"]),
             fact=fact_of(state["fact"]) if state["fact"] else None,
             provenance=Provenance(
                 state["turn_id"],
                 state["model"],
                 state["adapter"],
                 state["prompt_version"],
-                state["logprob"],
+                None if state["logprob"] is None else float(state["logprob"]),
                 state["reason"],
             ),
-            undoes=state["undoes"],
+            undoes=None if state["undoes"] is None else int(state["undoes"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InvalidInput(f"line {number} is not an operation of a memory-r1 export: {error!r}") from error
+
+
+def _entry_state(state: dict[str, Any] | None) -> dict[str, Any] | None:
+    """An entry's state, when it is one that could have been written."""
+    if state is None:
+        return None
+    check_text(state["text"])
+    clean(state["speaker"] or "")
+    times = {
+        name: moment(state[name]) for name in ("created_at", "updated_at", "event_time", "expires_at", "deleted_at")
+    }
+    if times["created_at"] is None or times["updated_at"] is None:
+        raise ValueError("an entry without its times")
+    return {
+        "text": state["text"],
+        "speaker": state["speaker"],
+        "scope": Scope(**state["scope"]).ids,
+        **{name: seconds(time) for name, time in times.items() if name != "deleted_at"},
+        "metadata": check_metadata(state["metadata"]),
+        "deleted_at": seconds(times["deleted_at"]),
+    }

@@ -115,3 +115,10 @@ def fact_state(fact: Fact) -> dict[str, Any]:
 
 def fact_of(state: Mapping[str, Any]) -> Fact:
     return Fact(state["text"], state["speaker"], moment(state["event_time"]), state["dated"])
+
+
+def scope_sql(scope: Scope | None) -> tuple[str, list[Any]]:
+    """(condition, values) that an entry or an operation is in `scope`; None is every scope."""
+    if scope is None:
+        return "1", []
+    return " AND ".join(f"{name} = ?" for name in scope.ids), list(scope.ids.values())

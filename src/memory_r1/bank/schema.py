@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from memory_r1.bank import filters
-from memory_r1.errors import BankBusy, BankCorrupt, BankError, BankFull, BankTooNew
+from memory_r1.errors import BankBusy, BankCorrupt, BankError, BankFull, BankTooNew, InvalidInput
 
 APPLICATION_ID = 0x4D52_3101  # "MR1" and a one: how `file` and we know a memory bank
 BUSY_SECONDS = 60.0
@@ -67,8 +67,12 @@ def translated_errors(path: str) -> Iterator[None]:
     """SQLite's errors as ours, each with its remedy."""
     try:
         yield
+    except (UnicodeEncodeError, OverflowError) as error:
+        raise InvalidInput(f"half of a surrogate pair or a number of more than 64 bits: {error}") from error
     except sqlite3.DatabaseError as error:
         code = getattr(error, "sqlite_errorname", "") or ""
+        if "binding parameter" in str(error):
+            raise InvalidInput(f"an argument of a type that no database holds: {error}") from error
         if code.startswith(("SQLITE_FULL", "SQLITE_IOERR_WRITE")):
             raise BankFull(f"the disk that holds {path} is full: nothing was written; free some space") from error
         if code.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):

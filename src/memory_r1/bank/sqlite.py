@@ -7,13 +7,14 @@ operation, durable when the call returns. DELETE and UPDATE destroy nothing; `pu
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -23,9 +24,8 @@ from numpy.typing import NDArray
 
 from memory_r1.bank import schema
 from memory_r1.bank.filters import compile_filter
-from memory_r1.bank.index import HomeIndex, IndexRow
+from memory_r1.bank.retrieval import Retriever
 from memory_r1.bank.rows import (
-    as_dict,
     ENTRY_COLUMNS,
     OPERATION_COLUMNS,
     dump,
@@ -34,15 +34,30 @@ from memory_r1.bank.rows import (
     fact_state,
     logged_of,
     moment,
+    scope_sql,
     seconds,
-    state_of,
 )
 from memory_r1.bank.terms import term_codes
+from memory_r1.bank.writes import (
+    BY_HAND,
+    ERASED,
+    Homes,
+    change_entry,
+    check_metadata,
+    check_text,
+    clean,
+    copy_scope,
+    erase_decisions,
+    fold,
+    insert_entry,
+    log_operation,
+    purge_entry,
+    write_vector,
+)
 from memory_r1.embed import Embedder
 from memory_r1.errors import Conflict, EmbedderMismatch, EntryNotFound, InvalidInput
-from memory_r1.types import SCOPE_KEYS, Fact, Logged, MemoryEntry, Operation, Provenance, Retrieved, Scope, Turn
+from memory_r1.types import Fact, Logged, MemoryEntry, Operation, Provenance, Retrieved, Scope, Turn
 
-MAX_TEXT = 100_000
 _PASSAGES_KEPT = 256  # a fact is embedded to find what is related, and again when it is added
 
 
@@ -100,19 +115,26 @@ class MemoryBank:
         self._db.row_factory = sqlite3.Row
         self._now = now
         self._lock = threading.RLock()
-        self._indexes: OrderedDict[int, HomeIndex] = OrderedDict()
         self._index_bytes = index_bytes
+        self._retriever = Retriever(self.embedder.dimension, index_bytes)
         self._passages: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
         self._recalled: dict[int, int] = {}
 
     def _check_embedder(self) -> None:
-        mine = {"embedder": self.embedder.name, "dimension": str(self.embedder.dimension)}
         with self._reading() as db:
-            theirs = dict(db.execute("SELECT key, value FROM meta WHERE key IN ('embedder', 'dimension')").fetchall())
-        if not theirs:
+            known = db.execute("SELECT 1 FROM meta WHERE key = 'embedder'").fetchone()
+        if not known:
+            mine = {"embedder": self.embedder.name, "dimension": str(self.embedder.dimension)}
             with self._writing() as db:
                 db.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", mine.items())
-        elif theirs != mine:
+        with self._reading() as db:
+            self._check_vectors(db)
+
+    def _check_vectors(self, db: sqlite3.Connection) -> None:
+        """Before each use of vectors, since another process may have replaced them all."""
+        mine = {"embedder": self.embedder.name, "dimension": str(self.embedder.dimension)}
+        theirs = dict(db.execute("SELECT key, value FROM meta WHERE key IN ('embedder', 'dimension')").fetchall())
+        if theirs != mine:
             raise EmbedderMismatch(
                 f"{self.path} holds vectors of {theirs['embedder']} ({theirs['dimension']} dimensions), but was opened "
                 f"with {mine['embedder']} ({mine['dimension']}). Open it with the first, or convert the file with: "
@@ -127,8 +149,17 @@ class MemoryBank:
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
+        """One snapshot, so that what one call reads fits together whatever other processes write."""
         with self._lock, schema.translated_errors(self.path):
-            yield self._db
+            if self._db.in_transaction:
+                yield self._db
+                return
+            self._db.execute("BEGIN")
+            try:
+                yield self._db
+            finally:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -180,13 +211,15 @@ class MemoryBank:
                 changes["metadata"] = {**operation.entry.metadata, **metadata}
             if expires_at is not None:
                 changes["expires_at"] = seconds(expires_at)
-            return self._change("UPDATE", operation.entry, changes, operation)
+            return self._change("UPDATE", operation.entry, changes, operation.fact, operation.provenance)
         if operation.kind == "DELETE":
             assert operation.entry is not None
-            return self._change("DELETE", operation.entry, {"deleted_at": seconds(self._now())}, operation)
+            gone = {"deleted_at": seconds(self._now())}
+            return self._change("DELETE", operation.entry, gone, operation.fact, operation.provenance)
         with self._writing() as db:
             related = operation.entry.id if operation.entry else None
-            return self._log(db, "NOOP", related, scope, None, None, operation)
+            about = (operation.fact, operation.provenance)
+            return log_operation(db, self._now(), "NOOP", related, scope, None, None, *about)
 
     def add_many(self, entries: Iterable[NewEntry]) -> list[Logged]:
         """Store entries as given, all in one transaction, each with its ADD in the log."""
@@ -200,19 +233,20 @@ class MemoryBank:
         for name in ("event_time", "expires_at"):
             if name in changes:
                 changes[name] = seconds(changes[name])
-        return self._change("UPDATE", self.get(entry_id), changes, by_hand(changes.get("text", "")))
+        return self._change("UPDATE", self.get(entry_id), changes, None, BY_HAND)
 
     def delete(self, entry_id: str) -> Logged:
         """Remove an entry from what is so now. Its history stays and `undo` brings it back."""
-        return self._change("DELETE", self.get(entry_id), {"deleted_at": seconds(self._now())}, by_hand(""))
+        return self._change("DELETE", self.get(entry_id), {"deleted_at": seconds(self._now())}, None, BY_HAND)
 
     def delete_all(self, scope: Scope) -> list[Logged]:
         """`delete` for every entry of a scope, in one transaction."""
         where, values = self._where(scope, None, show_expired=True)
         with self._writing() as db:
             rows = db.execute(f"SELECT {ENTRY_COLUMNS} FROM entry WHERE {where} ORDER BY key", values).fetchall()
-            gone = {"deleted_at": seconds(self._now())}
-            return [self._change_row(db, "DELETE", row, gone, None, by_hand("")) for row in rows]
+            now = self._now()
+            gone = {"deleted_at": seconds(now)}
+            return [change_entry(db, now, "DELETE", row, gone, None, None, BY_HAND) for row in rows]
 
     def _add(self, entries: list[NewEntry], fact: Fact | None) -> list[Logged]:
         for entry in entries:
@@ -227,121 +261,42 @@ class MemoryBank:
                 "updated_at": seconds(now),
                 "event_time": seconds(entry.event_time),
                 "expires_at": seconds(entry.expires_at),
-                "metadata": json.loads(dump(dict(entry.metadata or {}))),
+                "metadata": check_metadata(entry.metadata),
                 "deleted_at": None,
             }
             for entry in entries
         ]
         vectors = self._embed_passages([entry.text for entry in entries])
         with self._writing() as db:
-            homes = _Homes(db)
+            self._check_vectors(db)
+            homes = Homes(db)
             logged = []
             for entry, state, vector in zip(entries, states, vectors, strict=True):
                 entry_id = str(uuid.uuid4())
-                self._insert(db, homes, entry_id, state, vector)
-                operation = Operation("ADD", fact or _NO_FACT, provenance=entry.provenance)
-                logged.append(self._log(db, "ADD", entry_id, entry.scope, None, state, operation, time=now))
+                insert_entry(db, homes, entry_id, state, vector)
+                how = entry.provenance
+                logged.append(log_operation(db, now, "ADD", entry_id, entry.scope, None, state, fact, how))
             homes.write()
         return logged
 
-    def _insert(
-        self,
-        db: sqlite3.Connection,
-        homes: _Homes,
-        entry_id: str,
-        state: Mapping[str, Any],
-        vector: NDArray[np.float32],
-    ) -> None:
-        home, number, revision = homes.next(Scope(**state["scope"]).home)
-        key = home << 32 | number
-        scope = [state["scope"].get(name) for name in SCOPE_KEYS]
-        times = [state[name] for name in ("created_at", "updated_at", "event_time", "expires_at")]
-        values = (
-            *(key, entry_id, state["text"], state["speaker"], *scope, *times),
-            *(dump(state["metadata"]), home, revision, state["deleted_at"]),
-        )
-        db.execute(f"INSERT INTO entry ({ENTRY_COLUMNS}) VALUES ({_MARKS[15]})", values)
-        self._write_vector(db, key, state["text"], vector)
-
     def _change(
-        self, kind: str, seen: MemoryEntry, changes: Mapping[str, Any], operation: Operation, undoes: int | None = None
+        self,
+        kind: str,
+        seen: MemoryEntry,
+        changes: Mapping[str, Any],
+        fact: Fact | None,
+        how: Provenance,
+        undoes: int | None = None,
     ) -> Logged:
         vector = None
         if "text" in changes:
-            check_text(changes["text"])
-            vector = self._embed_passages([changes["text"]])[0]
+            vector = self._embed_passages([check_text(changes["text"])])[0]
         with self._writing() as db:
+            self._check_vectors(db)
             row = db.execute(f"SELECT {ENTRY_COLUMNS} FROM entry WHERE id = ?", (seen.id,)).fetchone()
             if row is None or row["revision"] != seen.revision:
                 raise Conflict(f"entry {seen.id} has been changed since it was read; read it again and decide anew")
-            return self._change_row(db, kind, row, changes, vector, operation, undoes)
-
-    def _change_row(
-        self,
-        db: sqlite3.Connection,
-        kind: str,
-        row: sqlite3.Row,
-        changes: Mapping[str, Any],
-        vector: NDArray[np.float32] | None,
-        operation: Operation,
-        undoes: int | None = None,
-    ) -> Logged:
-        before, now = as_dict(row), self._now()
-        after = {**before, **changes, "updated_at": seconds(now), "revision": self._bump(db, row["home"])}
-        if "metadata" in changes:
-            after["metadata"] = dump(dict(changes["metadata"] or {}))
-        assignments = ", ".join(f"{name} = ?" for name in _CHANGING)
-        db.execute(f"UPDATE entry SET {assignments} WHERE key = ?", (*(after[name] for name in _CHANGING), row["key"]))
-        if vector is not None:
-            self._write_vector(db, row["key"], after["text"], vector)
-        scope = Scope(row["user_id"], row["agent_id"], row["run_id"])
-        return self._log(db, kind, row["id"], scope, state_of(before), state_of(after), operation, undoes, now)
-
-    def _bump(self, db: sqlite3.Connection, home: int) -> int:
-        sql = "UPDATE home SET revision = revision + 1 WHERE id = ? RETURNING revision"
-        return int(db.execute(sql, (home,)).fetchone()[0])
-
-    def _write_vector(self, db: sqlite3.Connection, key: int, text: str, vector: NDArray[np.float32]) -> None:
-        terms = term_codes(text).astype("<u4").tobytes()
-        db.execute("INSERT OR REPLACE INTO vector VALUES (?, ?, ?)", (key, terms, vector.astype("<f4").tobytes()))
-
-    def _log(
-        self,
-        db: sqlite3.Connection,
-        kind: str,
-        entry_id: str | None,
-        scope: Scope | None,
-        before: Mapping[str, Any] | None,
-        after: Mapping[str, Any] | None,
-        operation: Operation,
-        undoes: int | None = None,
-        time: datetime | None = None,
-    ) -> Logged:
-        how, fact, now = operation.provenance, operation.fact, time or self._now()
-        values = (
-            kind,
-            entry_id,
-            seconds(now),
-            *((scope.user_id, scope.agent_id, scope.run_id) if scope else (None, None, None)),
-            before and dump(before),
-            after and dump(after),
-            None if fact is _NO_FACT else dump(fact_state(fact)),
-            how.turn_id,
-            how.model,
-            how.adapter,
-            how.prompt_version,
-            how.logprob,
-            how.reason,
-            undoes,
-        )
-        columns = OPERATION_COLUMNS.removeprefix("id, ")
-        number = db.execute(f"INSERT INTO operation ({columns}) VALUES ({_MARKS[16]})", values).lastrowid
-        assert number is not None
-        if how.turn_id is not None and scope is not None:
-            self._count_decided(db, scope, how.turn_id)
-        return Logged(
-            number, kind, entry_id, now, scope, before, after, None if fact is _NO_FACT else fact, how, undoes
-        )
+            return change_entry(db, self._now(), kind, row, changes, vector, fact, how, undoes)
 
     # -- turns ----------------------------------------------------------------------------------------------------
 
@@ -361,20 +316,11 @@ class MemoryBank:
         with self._writing() as db:
             db.execute("INSERT OR IGNORE INTO turn VALUES (?, ?, ?, 0)", (dump(scope.ids), turn.id, pending))
 
-    def _count_decided(self, db: sqlite3.Connection, scope: Scope, turn_id: str) -> None:
-        # The facts are dropped with the last decision: they stand in the log from then on.
-        db.execute(
-            "UPDATE turn SET decided = decided + 1, "
-            "facts = CASE WHEN decided + 1 >= json_array_length(facts) THEN NULL ELSE facts END "
-            "WHERE scope = ? AND id = ? AND facts IS NOT NULL",
-            (dump(scope.ids), turn_id),
-        )
-
     # -- reading --------------------------------------------------------------------------------------------------
 
     def get(self, entry_id: str, scope: Scope | None = None) -> MemoryEntry:
         """The entry as it is now. Raises EntryNotFound when there is none, it was deleted, or is not in `scope`."""
-        where, values = _scope_sql(scope)
+        where, values = scope_sql(scope)
         with self._reading() as db:
             sql = f"SELECT {ENTRY_COLUMNS} FROM entry WHERE id = ? AND deleted_at IS NULL AND {where}"
             row = db.execute(sql, (entry_id, *values)).fetchone()
@@ -445,70 +391,23 @@ class MemoryBank:
         per_speaker: bool = False,
         show_expired: bool = False,
     ) -> list[tuple[int, Retrieved]]:
-        now = -np.inf if show_expired else seconds(self._now()) or 0.0
+        narrowed = self._where(scope, filters, show_expired)
+        now = -math.inf if show_expired else self._now().timestamp()
         with self._reading() as db:
-            found = []
-            for home, whole in self._homes(db, scope):
-                keys = None
-                if filters or not whole:
-                    where, values = self._where(scope, filters, show_expired)
-                    rows = db.execute(f"SELECT key FROM entry WHERE home = ? AND {where}", (home, *values))
-                    keys = np.fromiter((row[0] for row in rows), dtype=np.int64)
-                index = self._index(db, home)
-                hits = index.search(vector, terms, k, now, keys=keys, per_speaker=per_speaker)
-                self._read_entries(db, index, [hit.key for hit in hits])
-                found += [(hit.key, Retrieved(index.entries[hit.key], hit.score, hit.similarity)) for hit in hits]
-        if len(found) > k:
-            found.sort(key=lambda item: (-item[1].score, -item[1].similarity))
-            del found[k:]
-        return found
-
-    def _homes(self, db: sqlite3.Connection, scope: Scope) -> list[tuple[int, bool]]:
-        """Where a scope's entries have their vectors, and whether all that lies there is in the scope."""
-        name, value = scope.home
-        row = db.execute("SELECT id FROM home WHERE name = ? AND value = ?", (name, value)).fetchone()
-        own = [(row["id"], len(scope.ids) == 1)] if row else []
-        if name == "user_id":
-            return own
-        # An agent's or a run's entries may also belong to users, and then lie in the users' homes.
-        where, values = _scope_sql(scope)
-        others = db.execute(f"SELECT DISTINCT home FROM entry WHERE {where} AND deleted_at IS NULL", values)
-        return own + [(other, False) for (other,) in others if not row or other != row["id"]]
-
-    def _index(self, db: sqlite3.Connection, home: int) -> HomeIndex:
-        revision, rebuilt = db.execute("SELECT revision, rebuilt FROM home WHERE id = ?", (home,)).fetchone()
-        index = self._indexes.pop(home, None)
-        if index is None or index.revision < rebuilt or index.dead_share > 0.5:
-            index = HomeIndex(self.embedder.dimension)
-        self._indexes[home] = index
-        if index.revision < revision:
-            rows = db.execute(
-                "SELECT e.key, e.deleted_at IS NULL, e.speaker, coalesce(e.expires_at, 9e999), v.terms, v.vector "
-                "FROM entry e JOIN vector v ON v.key = e.key WHERE e.home = ? AND e.revision > ? ORDER BY e.revision",
-                (home, index.revision),
+            self._check_vectors(db)
+            return self._retriever.nearest(
+                db, vector, terms, scope, k, now, narrowed, bool(filters), per_speaker=per_speaker
             )
-            rows.row_factory = None
-            index.upsert([IndexRow._make(row) for row in rows])
-            index.revision = revision
-            while len(self._indexes) > 1 and sum(i.nbytes for i in self._indexes.values()) > self._index_bytes:
-                self._indexes.popitem(last=False)
-        return index
-
-    def _read_entries(self, db: sqlite3.Connection, index: HomeIndex, keys: Sequence[int]) -> None:
-        missing = [key for key in keys if key not in index.entries]
-        for start in range(0, len(missing), 500):
-            some = missing[start : start + 500]
-            sql = f"SELECT {ENTRY_COLUMNS} FROM entry WHERE key IN ({','.join('?' * len(some))})"
-            index.entries.update((row["key"], entry_of(row)) for row in db.execute(sql, some))
 
     def _where(
         self, scope: Scope | None, filters: Mapping[str, Any] | None, show_expired: bool
     ) -> tuple[str, list[Any]]:
-        where, values = _scope_sql(scope)
+        """The entries that are so now, in a scope and a filter: the scope is ANDed outside whatever the filter says."""
+        where, values = scope_sql(scope)
         where += " AND deleted_at IS NULL"
         if not show_expired:
             where += " AND (expires_at IS NULL OR expires_at > ?)"
-            values.append(seconds(self._now()))
+            values.append(self._now().timestamp())
         if filters:
             sql, more = compile_filter(filters)
             where += f" AND ({sql})"
@@ -517,14 +416,15 @@ class MemoryBank:
 
     def _embed_passages(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
         with self._lock:
-            missing = list(dict.fromkeys(text for text in texts if text not in self._passages))
+            known = {text: self._passages[text] for text in texts if text in self._passages}
+        missing = list(dict.fromkeys(text for text in texts if text not in known))
         fresh = dict(zip(missing, self.embedder.embed(missing), strict=True)) if missing else {}
         with self._lock:
-            vectors = [fresh[text] if text in fresh else self._passages[text] for text in texts]
             self._passages.update(list(fresh.items())[-_PASSAGES_KEPT:])
             while len(self._passages) > _PASSAGES_KEPT:
                 self._passages.popitem(last=False)
-        return vectors
+        known.update(fresh)
+        return [known[text] for text in texts]
 
     # -- history --------------------------------------------------------------------------------------------------
 
@@ -537,7 +437,7 @@ class MemoryBank:
 
     def log(self, scope: Scope | None = None, *, until: datetime | None = None) -> list[Logged]:
         """The operation log, oldest first."""
-        where, values = _scope_sql(scope)
+        where, values = scope_sql(scope)
         if until is not None:
             where += " AND time <= ?"
             values.append(seconds(until))
@@ -573,11 +473,14 @@ class MemoryBank:
             if logged.before["text"] != row["text"]:
                 changes["text"] = logged.before["text"]
         kind = {"ADD": "DELETE", "UPDATE": "UPDATE", "DELETE": "ADD"}[logged.kind]
-        return self._change(kind, entry_of(row), changes, by_hand(""), undoes=operation_id)
+        return self._change(kind, entry_of(row), changes, None, BY_HAND, undoes=operation_id)
 
     def as_of(self, time: datetime, scope: Scope | None = None) -> MemoryBank:
         """The bank as it was at a record time, as a bank in memory of its own."""
-        return self.replay(self.log(scope, until=time), self.embedder)
+        then = time if time.tzinfo else time.replace(tzinfo=UTC)
+        bank = MemoryBank(embedder=self.embedder, now=lambda: then)
+        bank.restore(self.log(scope, until=time))
+        return bank
 
     @classmethod
     def replay(cls, log: Iterable[Logged], embedder: Embedder) -> MemoryBank:
@@ -603,17 +506,24 @@ class MemoryBank:
         states = fold(fresh)
         vectors = self._embed_passages([state["text"] for state in states.values()])
         with self._writing() as db:
-            homes = _Homes(db)
+            self._check_vectors(db)
+            homes = Homes(db)
             for (entry_id, state), vector in zip(states.items(), vectors, strict=True):
-                self._insert(db, homes, entry_id, state, vector)
+                insert_entry(db, homes, entry_id, state, vector)
             homes.write()
             numbers: dict[int, int] = {}
             for logged in fresh:
-                operation = Operation("NOOP", logged.fact or _NO_FACT, provenance=logged.provenance)
-                undoes = numbers.get(logged.undoes) if logged.undoes is not None else None
-                states_ = (logged.before, logged.after)
-                written = self._log(
-                    db, logged.kind, logged.entry_id, logged.scope, *states_, operation, undoes, logged.time
+                written = log_operation(
+                    db,
+                    logged.time,
+                    logged.kind,
+                    logged.entry_id,
+                    logged.scope,
+                    logged.before,
+                    logged.after,
+                    logged.fact,
+                    logged.provenance,
+                    numbers.get(logged.undoes) if logged.undoes is not None else None,
                 )
                 numbers[logged.id] = written.id
         return len(states)
@@ -631,27 +541,10 @@ class MemoryBank:
             else:
                 twin._db = schema.connect(":memory:")
                 twin._setup(self._now, self._index_bytes)
-                twin._copy_scope(db, scope)
+                with twin._writing() as copy:
+                    copy_scope(db, copy, scope)
             twin._passages = self._passages.copy()
         return twin
-
-    def _copy_scope(self, source: sqlite3.Connection, scope: Scope) -> None:
-        where, values = _scope_sql(scope)
-        keys = f"SELECT key FROM entry WHERE {where}"
-        homes = f"SELECT DISTINCT home FROM entry WHERE {where}"
-        with self._writing() as db:
-            for table, rows in (
-                ("meta", source.execute("SELECT * FROM meta")),
-                ("home", source.execute(f"SELECT * FROM home WHERE id IN ({homes})", values)),
-                ("entry", source.execute(f"SELECT {ENTRY_COLUMNS} FROM entry WHERE {where}", values)),
-                ("vector", source.execute(f"SELECT * FROM vector WHERE key IN ({keys})", values)),
-                ("operation", source.execute(f"SELECT {OPERATION_COLUMNS} FROM operation WHERE {where}", values)),
-                ("turn", source.execute("SELECT * FROM turn WHERE scope = ?", (dump(scope.ids),))),
-            ):
-                found = rows.fetchall()
-                if found:
-                    marks = ",".join("?" * len(found[0]))
-                    db.executemany(f"INSERT INTO {table} VALUES ({marks})", map(tuple, found))
 
     def purge(self, *, entry_id: str | None = None, scope: Scope | None = None) -> int:
         """Erase for good, and return how many entries: one, or all of a scope with its log, turns and pending facts.
@@ -665,37 +558,24 @@ class MemoryBank:
             if entry_id is not None:
                 where, values = "id = ?", [entry_id]
             else:
-                where, values = _scope_sql(scope)
+                where, values = scope_sql(scope)
             rows = db.execute(f"SELECT {ENTRY_COLUMNS} FROM entry WHERE {where}", values).fetchall()
             if entry_id is not None and not rows:
                 raise EntryNotFound(f"no memory entry {entry_id!r} to purge")
-            for row in rows:
-                self._purge_entry(db, row)
-            if scope is not None:
+            if entry_id is not None:
+                erase_decisions(db, rows[0])
+            elif scope is not None:
                 # Decisions that left no entry hold text, too: NOOPs and turns not yet decided.
-                db.execute(f"UPDATE operation SET {_ERASED} WHERE {where}", values)
-                db.execute("DELETE FROM turn WHERE scope = ?", (dump(scope.ids),))
+                db.execute(f"UPDATE operation SET {ERASED} WHERE {where}", values)
+                within = " AND ".join(f"json_extract(scope, '$.{name}') = ?" for name in scope.ids)
+                db.execute(f"DELETE FROM turn WHERE {within}", values)
+            for row in rows:
+                purge_entry(db, self._now(), row)
+                self._recalled.pop(row["key"], None)
+            if scope is not None:
                 db.execute("DELETE FROM home WHERE id NOT IN (SELECT home FROM entry)")
         self._erase_freed()
         return len(rows)
-
-    def _purge_entry(self, db: sqlite3.Connection, row: sqlite3.Row) -> None:
-        history = db.execute("SELECT before, after, fact FROM operation WHERE entry_id = ?", (row["id"],)).fetchall()
-        texts = {json.loads(state)["text"] for states in history for state in states if state}
-        scope = Scope(row["user_id"], row["agent_id"], row["run_id"])
-        where, values = _scope_sql(scope)
-        marks = ",".join("?" * len(texts))
-        db.execute(
-            f"UPDATE operation SET {_ERASED} "
-            f"WHERE entry_id = ? OR ({where} AND json_extract(fact, '$.text') IN ({marks}))",
-            (row["id"], *values, *texts),
-        )
-        db.execute("DELETE FROM turn WHERE scope = ? AND facts IS NOT NULL", (dump(scope.ids),))
-        for table in ("entry", "vector", "recall"):
-            db.execute(f"DELETE FROM {table} WHERE key = ?", (row["key"],))
-        self._recalled.pop(row["key"], None)
-        db.execute("UPDATE home SET rebuilt = ? WHERE id = ?", (self._bump(db, row["home"]), row["home"]))
-        self._log(db, "PURGE", row["id"], scope, None, None, by_hand(""))
 
     def reset(self) -> None:
         """Erase everything, for good."""
@@ -708,7 +588,7 @@ class MemoryBank:
     def _erase_freed(self) -> None:
         with self._lock:
             self._passages.clear()
-            self._indexes.clear()
+            self._retriever = Retriever(self.embedder.dimension, self._index_bytes)
             with schema.translated_errors(self.path):
                 schema.erase_freed_pages(self._db, self.path)
 
@@ -722,7 +602,7 @@ class MemoryBank:
                 some = rows[start : start + batch]
                 vectors = embedder.embed([row["text"] for row in some])
                 for row, vector in zip(some, vectors, strict=True):
-                    self._write_vector(db, row["key"], row["text"], vector)
+                    write_vector(db, row["key"], row["text"], vector)
                 if progress:
                     progress(start + len(some), len(rows))
             db.execute("UPDATE home SET revision = revision + 1")
@@ -730,11 +610,12 @@ class MemoryBank:
             values = [("embedder", embedder.name), ("dimension", str(embedder.dimension))]
             db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values)
             reason = f"{self.embedder.name} -> {embedder.name}"
-            self._log(db, "REEMBED", None, None, None, None, replace(by_hand(""), provenance=Provenance(reason=reason)))
+            how = Provenance(reason=reason)
+            log_operation(db, self._now(), "REEMBED", None, None, None, None, None, how)
         with self._lock:
             self.embedder = embedder
             self._passages.clear()
-            self._indexes.clear()
+            self._retriever = Retriever(self.embedder.dimension, self._index_bytes)
         return len(rows)
 
     def recalls(self, scope: Scope | None = None) -> dict[str, tuple[int, datetime]]:
@@ -742,7 +623,7 @@ class MemoryBank:
         with self._writing() as db:
             self._write_recalls(db)
             self._recalled.clear()
-            where, values = _scope_sql(scope)
+            where, values = scope_sql(scope)
             sql = f"SELECT id, times, last FROM recall JOIN entry USING (key) WHERE {where}"
             rows = db.execute(sql, values).fetchall()
         return {row["id"]: (row["times"], moment(row["last"]) or self._now()) for row in rows}
@@ -756,84 +637,16 @@ class MemoryBank:
     def close(self) -> None:
         """Flush the recall counts and close the file. Closing twice is harmless."""
         with self._lock:
-            if self._recalled:
-                with self._writing():
-                    pass
-            self._db.close()
+            try:
+                if self._recalled:
+                    with self._writing():
+                        pass
+            finally:
+                self._recalled.clear()
+                self._db.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-_NO_FACT = Fact("")
-_ERASED = "before = NULL, after = NULL, fact = NULL, turn_id = NULL, reason = 'purged'"
-_CHANGING = ("text", "updated_at", "event_time", "expires_at", "metadata", "revision", "deleted_at")
-_MARKS = {count: ",".join("?" * count) for count in (15, 16)}
-
-
-def by_hand(text: str) -> Operation:
-    """The decision behind a change that a person or a program made without asking a model."""
-    return Operation("NOOP", _NO_FACT, text=text, provenance=Provenance(reason="by hand"))
-
-
-def fold(log: Iterable[Logged]) -> dict[str, Mapping[str, Any]]:
-    """Entry id -> state, deleted entries included: what an operation log says is so after its last line."""
-    states: dict[str, Mapping[str, Any]] = {}
-    for logged in log:
-        if logged.entry_id is not None and logged.after is not None:
-            states[logged.entry_id] = logged.after
-        elif logged.kind == "PURGE" and logged.entry_id is not None:
-            states.pop(logged.entry_id, None)
-    return states
-
-
-class _Homes:
-    """The homes one transaction adds entries to: each is read once and written once."""
-
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
-        self._at: dict[tuple[str, str], list[int]] = {}
-
-    def next(self, name: tuple[str, str]) -> tuple[int, int, int]:
-        """(home, number, revision) for one more entry."""
-        if name not in self._at:
-            self._db.execute("INSERT OR IGNORE INTO home (name, value) VALUES (?, ?)", name)
-            sql = "SELECT id, numbers, revision FROM home WHERE name = ? AND value = ?"
-            self._at[name] = list(self._db.execute(sql, name).fetchone())
-        at = self._at[name]
-        at[1:] = at[1] + 1, at[2] + 1
-        return at[0], at[1], at[2]
-
-    def write(self) -> None:
-        rows = [(number, revision, home) for home, number, revision in self._at.values()]
-        self._db.executemany("UPDATE home SET numbers = ?, revision = ? WHERE id = ?", rows)
-
-
-def _scope_sql(scope: Scope | None) -> tuple[str, list[Any]]:
-    if scope is None:
-        return "1", []
-    return " AND ".join(f"{name} = ?" for name in scope.ids), list(scope.ids.values())
-
-
-def clean(text: object) -> str:
-    """`text` when it is a string that can be stored. Raises InvalidInput for another type or a lone surrogate."""
-    if not isinstance(text, str):
-        raise InvalidInput(f"text must be a string, not {type(text).__name__}")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidInput(
-            "text holds half of a surrogate pair, which is no character; decode the input with errors='replace'"
-        ) from error
-    return text
-
-
-def check_text(text: object) -> None:
-    """Raises InvalidInput when `text` cannot be an entry's: not a string, empty, or too long."""
-    if not clean(text).strip():
-        raise InvalidInput("text is empty: there is nothing to remember")
-    if len(clean(text)) > MAX_TEXT:
-        raise InvalidInput(f"text has {len(clean(text)):,} characters; an entry holds at most {MAX_TEXT:,}: split it")

@@ -1,0 +1,94 @@
+"""Where a scope's entries have their vectors, and the nearest of them: cached indexes, kept true by revisions."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memory_r1.bank.index import HomeIndex, IndexRow
+from memory_r1.bank.rows import ENTRY_COLUMNS, entry_of, scope_sql
+from memory_r1.types import Retrieved, Scope
+
+
+class Retriever:
+    """The indexes of one open bank. What other processes wrote is taken in at the next search.
+
+    At most about `index_bytes` are kept; the home searched longest ago goes first.
+    """
+
+    def __init__(self, dimension: int, index_bytes: int) -> None:
+        self._dimension = dimension
+        self._index_bytes = index_bytes
+        self._indexes: OrderedDict[int, HomeIndex] = OrderedDict()
+
+    def nearest(
+        self,
+        db: sqlite3.Connection,
+        vector: NDArray[np.float32] | None,
+        terms: NDArray[np.uint32] | None,
+        scope: Scope,
+        k: int,
+        now: float,
+        narrowed: tuple[str, list[Any]],
+        filtered: bool,
+        *,
+        per_speaker: bool,
+    ) -> list[tuple[int, Retrieved]]:
+        """(key, retrieved) of the `k` best entries, best first. `narrowed`: the SQL of scope and filter."""
+        found = []
+        homes = self._homes(db, scope)
+        for home, whole in homes:
+            keys = None
+            if filtered or not whole:
+                rows = db.execute(f"SELECT key FROM entry WHERE home = ? AND {narrowed[0]}", (home, *narrowed[1]))
+                keys = np.fromiter((row[0] for row in rows), dtype=np.int64)
+            index = self._index(db, home)
+            hits = index.search(vector, terms, k, now, keys=keys, per_speaker=per_speaker)
+            self._read_entries(db, index, [hit.key for hit in hits])
+            found += [(hit.key, Retrieved(index.entries[hit.key], hit.score, hit.similarity)) for hit in hits]
+        if len(homes) > 1:
+            found.sort(key=lambda item: (-item[1].score, -item[1].similarity))
+        return found[:k]
+
+    def _homes(self, db: sqlite3.Connection, scope: Scope) -> list[tuple[int, bool]]:
+        """Where a scope's entries have their vectors, and whether all that lies there is in the scope."""
+        name, value = scope.home
+        row = db.execute("SELECT id FROM home WHERE name = ? AND value = ?", (name, value)).fetchone()
+        own = [(row["id"], len(scope.ids) == 1)] if row else []
+        if name == "user_id":
+            return own
+        # An agent's or a run's entries may also belong to users, and then lie in the users' homes.
+        where, values = scope_sql(scope)
+        others = db.execute(f"SELECT DISTINCT home FROM entry WHERE {where} AND deleted_at IS NULL", values)
+        return own + [(other, False) for (other,) in others if not row or other != row["id"]]
+
+    def _index(self, db: sqlite3.Connection, home: int) -> HomeIndex:
+        revision, rebuilt = db.execute("SELECT revision, rebuilt FROM home WHERE id = ?", (home,)).fetchone()
+        index = self._indexes.pop(home, None)
+        if index is None or index.revision < rebuilt or index.dead_share > 0.5:
+            index = HomeIndex(self._dimension)
+        self._indexes[home] = index
+        if index.revision < revision:
+            rows = db.execute(
+                "SELECT e.key, e.deleted_at IS NULL, e.speaker, coalesce(e.expires_at, 9e999), v.terms, v.vector "
+                "FROM entry e JOIN vector v ON v.key = e.key WHERE e.home = ? AND e.revision > ? ORDER BY e.revision",
+                (home, index.revision),
+            )
+            rows.row_factory = None
+            index.upsert([IndexRow._make(row) for row in rows])
+            index.revision = revision
+            while len(self._indexes) > 1 and sum(one.nbytes for one in self._indexes.values()) > self._index_bytes:
+                self._indexes.popitem(last=False)
+        return index
+
+    def _read_entries(self, db: sqlite3.Connection, index: HomeIndex, keys: Sequence[int]) -> None:
+        missing = [key for key in keys if key not in index.entries]
+        for start in range(0, len(missing), 500):
+            some = missing[start : start + 500]
+            sql = f"SELECT {ENTRY_COLUMNS} FROM entry WHERE key IN ({','.join('?' * len(some))})"
+            index.entries.update((row["key"], entry_of(row)) for row in db.execute(sql, some))

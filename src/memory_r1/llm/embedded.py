@@ -1,0 +1,288 @@
+"""A GGUF model in this process, by llama.cpp (`xllamacpp`): no network, no key, no other program.
+
+llama.cpp's server object always listens somewhere. Here it gets a Unix socket in a private folder that is
+removed as soon as it listens, so that nothing can connect; on Windows a loopback port behind a random key.
+"""
+
+from __future__ import annotations
+
+import _thread
+import ctypes
+import json
+import os
+import secrets
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from memory_r1.errors import InvalidInput, ModelUnavailable, WeightsMissing
+from memory_r1.llm.gguf import Header, check_adapter, read_header
+from memory_r1.types import STEPS, Prompt, Reply, Step
+
+REMEDY = "fetch the models with `memory-r1 models pull`"
+
+# Compact JSON as json.dumps writes it: white space between tokens would be sampled and paid for.
+_WRITING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+
+
+class EmbeddedLLM:
+    """A chat model from a GGUF file, with a LoRA adapter for some steps.
+
+    `context_tokens` holds prompt and reply of one request (capped at what the model was trained with);
+    `parallel` requests run at once, batched token by token; `threads` are CPU threads (None: all cores, at
+    most 16). Raises WeightsMissing and AdapterMismatch before anything is loaded. Usable from many threads.
+
+    A reply's `token_ids` leave out the token that ends it; they and `logprobs` are None where a character of
+    the text took several tokens. A greedy reply to a prompt run alone is the same each time; run together with
+    others it may differ where two tokens are nearly as likely, because batches of another size round otherwise.
+    """
+
+    def __init__(
+        self,
+        model: Path | str,
+        *,
+        adapters: Mapping[Step, Path] | None = None,
+        context_tokens: int = 8192,
+        parallel: int = 2,
+        threads: int | None = None,
+        name: str | None = None,
+    ) -> None:
+        if parallel < 1 or context_tokens < 1 or (threads is not None and threads < 1):
+            raise InvalidInput("context_tokens, parallel and threads must be at least 1")
+        path = Path(model)
+        base, trained = _read_base(path)
+        self.name = name or path.stem
+        self.context_tokens = min(context_tokens, trained or context_tokens)
+        self._adapters = {step: Path(file) for step, file in (adapters or {}).items()}
+        self._adapter_files = list(dict.fromkeys(self._adapters.values()))
+        for file in self._adapter_files:
+            check_adapter(file, path, base)
+        # A slot per step that alternates keeps the static beginning of its prompts computed.
+        self._slots = max(2, parallel)
+        self._server: Any = _start(path, self._adapter_files, self.context_tokens, self._slots, threads)
+        self._pool = ThreadPoolExecutor(parallel, thread_name_prefix="memory-r1-llm")
+        self._busy = 0
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"EmbeddedLLM({self.name!r}, context_tokens={self.context_tokens})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the model's memory as soon as no request runs any more. Does not wait; harmless when repeated."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._server = None
+
+    def complete(self, prompts: Sequence[Prompt]) -> list[Reply]:
+        """One reply per prompt, in order. Raises ModelUnavailable; Ctrl-C stops the requests that run."""
+        server = self._server
+        if server is None:
+            raise ModelUnavailable(f"the model {self.name} was closed; open it again")
+        stopped = threading.Event()
+        with self._counted(len(prompts)) as alone:
+            futures = [self._pool.submit(self._ask, server, prompt, alone, stopped) for prompt in prompts]
+            try:
+                _wait(futures)
+                return [future.result() for future in futures]
+            finally:
+                stopped.set()  # matters where this raises: the requests still running end at their next token
+                for future in futures:
+                    future.cancel()
+
+    @contextmanager
+    def _counted(self, n: int) -> Iterator[bool]:
+        """Counts n requests as running; gives whether there is one, alone."""
+        with self._lock:
+            self._busy += n
+            alone = self._busy == 1
+        try:
+            yield alone
+        finally:
+            with self._lock:
+                self._busy -= n
+
+    def _ask(self, server: Any, prompt: Prompt, alone: bool, stopped: threading.Event) -> Reply:
+        body = self._body(prompt)
+        if alone:
+            # Else the server takes the free slot whose last prompt began most alike.
+            body["id_slot"] = STEPS.index(prompt.step) % self._slots
+        chunks: list[dict[str, Any]] = []
+
+        def receive(chunk: dict[str, Any]) -> bool:
+            chunks.append(chunk)
+            return stopped.is_set()
+
+        try:
+            server.handle_chat_completions(body, receive)
+        except (RuntimeError, ValueError) as error:
+            raise ModelUnavailable(f"the model {self.name} refused a {prompt.step!r} prompt: {error}") from error
+        return self._reply(prompt, chunks)
+
+    def _body(self, prompt: Prompt) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "messages": [{"role": m.role, "content": _clean(m.content)} for m in prompt.messages],
+            "max_tokens": prompt.max_tokens,
+            "temperature": prompt.temperature,
+            # Sample from the model's own distribution: what is trained must be what was sampled from.
+            "top_k": 0,
+            "top_p": 1.0,
+            "min_p": 0.0,
+            "cache_prompt": True,
+            "logprobs": True,
+            "top_logprobs": 1,  # 0 would give no log-probabilities at all
+            # Only a stream can be stopped before its end, and with progress also while the prompt is read.
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "return_progress": True,
+        }
+        if prompt.schema is not None:
+            body["grammar"] = grammar(prompt.schema)
+        if self._adapter_files:
+            chosen = self._adapters.get(prompt.step)
+            body["lora"] = [{"id": i, "scale": float(f == chosen)} for i, f in enumerate(self._adapter_files)]
+        return body
+
+    def _reply(self, prompt: Prompt, chunks: Sequence[Mapping[str, Any]]) -> Reply:
+        adapter = self._adapters.get(prompt.step)
+        about: dict[str, Any] = {
+            "model": self.name,
+            "adapter": adapter.name if adapter else None,
+            "context_tokens": self.context_tokens,
+        }
+        for chunk in chunks:
+            error = chunk.get("error") or (chunk if "message" in chunk else None)
+            if error and error.get("type") == "exceed_context_size_error":
+                return Reply(text="", prompt_tokens=int(error["n_prompt_tokens"]), stop="overflow", **about)
+            if error:
+                raise ModelUnavailable(f"the model {self.name} failed at a {prompt.step!r} prompt: {error['message']}")
+        choices = [choice for chunk in chunks for choice in chunk.get("choices") or ()]
+        usage = next((chunk["usage"] for chunk in reversed(chunks) if chunk.get("usage")), None)
+        if usage is None:
+            raise ModelUnavailable(f"the model {self.name} was stopped in the middle of a reply")
+        stop: Literal["end", "length"] = "length" if choices[-1]["finish_reason"] == "length" else "end"
+        tokens = [token for choice in choices for token in (choice.get("logprobs") or {}).get("content") or ()]
+        # llama.cpp tells nothing of the token that ends a reply, nor of those that end inside a character.
+        whole = len(tokens) == usage["completion_tokens"] - (stop == "end")
+        return Reply(
+            text="".join(choice["delta"].get("content") or "" for choice in choices),
+            prompt_tokens=usage["prompt_tokens"],
+            completion_tokens=usage["completion_tokens"],
+            stop=stop,
+            token_ids=[token["id"] for token in tokens] if whole else None,
+            logprobs=[token["logprob"] for token in tokens] if whole else None,
+            **about,
+        )
+
+
+def grammar(schema: Mapping[str, Any]) -> str:
+    """The llguidance grammar of compact JSON after `schema`, properties in its order.
+
+    Not `response_format`: with it the chat parser takes a fence away, and the text is no longer the tokens.
+    """
+    return "%llguidance {}\nstart: %json " + json.dumps({**schema, "x-guidance": _WRITING})
+
+
+def _read_base(path: Path) -> tuple[Header, int | None]:
+    """The model's header and the context it was trained with, in tokens."""
+    try:
+        architecture = read_header(path, ("general.architecture",)).metadata.get("general.architecture", "")
+        key = f"{architecture}.context_length"
+        header = read_header(path, ("general.architecture", key))
+    except WeightsMissing as error:
+        raise WeightsMissing(f"{error}; {REMEDY}") from error
+    return header, header.metadata.get(key)
+
+
+def _start(path: Path, adapters: Sequence[Path], context: int, slots: int, threads: int | None) -> Any:
+    """A running llama.cpp server, silent and out of reach from outside this process."""
+    try:
+        import xllamacpp
+    except ImportError as error:
+        raise ModelUnavailable(
+            "the embedded model needs the package xllamacpp (`pip install xllamacpp`); where it has no wheel, use "
+            "an OpenAI-compatible endpoint"
+        ) from error
+    params = xllamacpp.CommonParams()
+    params.model.path = str(path)
+    params.verbosity = -1
+    params.n_ctx = context * slots  # each slot gets its share
+    params.n_parallel = slots
+    params.kv_unified = False  # together, an idle slot's beginning would be dropped
+    params.cache_ram_mib = 256  # prompts pushed out of a slot, kept for later
+    count = threads or min(os.cpu_count() or 1, 16)
+    params.cpuparams.n_threads = count
+    params.cpuparams_batch.n_threads = count
+    # With flash attention a prompt's logits depend on how much of it was still in the cache.
+    params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    params.n_batch = 512  # tokens of a prompt read between two looks at Ctrl-C
+    params.n_ubatch = 128  # as fast as 512 on CPUs, and a quarter of the scratch memory
+    params.warmup = False
+    params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(file), 1.0) for file in adapters]
+    params.lora_init_without_apply = True
+    params.n_threads_http = 1
+    params.ui = False
+    params.api_keys = [secrets.token_urlsafe(32)]
+    with tempfile.TemporaryDirectory(prefix="memory-r1-", ignore_cleanup_errors=True) as folder:
+        if os.name == "posix":
+            params.hostnames = [f"{folder}/s.sock"]
+        try:
+            with _own_interrupts():
+                return xllamacpp.Server(params)
+        except RuntimeError as error:
+            raise WeightsMissing(f"llama.cpp cannot load {path} ({error}); {REMEDY}") from error
+
+
+@contextmanager
+def _own_interrupts() -> Iterator[None]:
+    """Keeps what Ctrl-C and SIGTERM do: llama.cpp's server, once loaded, has put its own handlers in place."""
+    if sys.platform == "win32":
+        yield
+        # Handlers are asked last come first, and llama.cpp's lets none of the earlier ones be asked.
+        ctypes.windll.kernel32.SetConsoleCtrlHandler(_on_console_event, True)
+        return
+    # By the C library, because Python's signal.signal works in the main thread only.
+    change = ctypes.CDLL(None).sigaction
+    saved = {number: ctypes.create_string_buffer(512) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number, action in saved.items():
+        change(int(number), None, action)
+    try:
+        yield
+    finally:
+        for number, action in saved.items():
+            change(int(number), action, None)
+
+
+if sys.platform == "win32":
+
+    @ctypes.WINFUNCTYPE(ctypes.c_int, ctypes.c_uint)
+    def _on_console_event(event: int) -> int:
+        if event != signal.CTRL_C_EVENT:
+            return 0
+        _thread.interrupt_main()
+        return 1
+
+
+def _wait(futures: Sequence[Future[Reply]]) -> None:
+    """Until all are done or one failed. In short steps, because on Windows a lock's wait hides Ctrl-C."""
+    pending: set[Future[Reply]] = set(futures)
+    while pending:
+        done, pending = wait(pending, timeout=0.2, return_when="FIRST_EXCEPTION")
+        if any(future.exception() for future in done):
+            return
+
+
+def _clean(text: str) -> str:
+    """Text without lone surrogates, which are not UTF-8 and would be refused."""
+    return text.encode("utf-8", "replace").decode()

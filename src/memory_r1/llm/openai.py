@@ -1,0 +1,258 @@
+"""Any server that speaks OpenAI's chat completions: hosted ones, vLLM, llama.cpp, Ollama, LM Studio."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from types import MappingProxyType, TracebackType
+from typing import Any, Literal, Self
+
+import httpx
+
+from memory_r1.errors import InvalidInput, ModelUnavailable
+from memory_r1.types import Prompt, Reply
+
+SchemaMode = Literal["json_schema", "json_object", "none"]
+_WEAKER: Mapping[SchemaMode, SchemaMode] = {"json_schema": "json_object", "json_object": "none"}
+
+FIRST_DELAY = 0.5
+LONGEST_DELAY = 30.0
+"""Seconds between two attempts: at first, and at most (also where Retry-After asks for more)."""
+
+_OVERFLOW = re.compile(
+    r"context[ _]length|context[ _]size|context window|maximum (?:model|input|prompt) length|prompt is too long"
+    r"|exceeds? .{0,40}context",
+    re.IGNORECASE,
+)
+# The wordings of OpenAI, vLLM and llama.cpp; the first pattern that is found counts.
+_LIMIT = (
+    r"maximum (?:context|model) length (?:is|of) (\d+)",
+    r"available context size \((\d+)",
+    r"context (?:length|size|window) (?:is|of)(?: only)? (\d+)",
+)
+_ASKED = (
+    r"(\d+) (?:input tokens|in the (?:messages|prompt|input))",
+    r"prompt contains (?:at least )?(\d+)",
+    r"(?:request|prompt) \((?:total length )?(\d+)",
+    r"messages resulted in (\d+)",
+    r"you (?:passed|requested) (\d+)",
+)
+
+
+class OpenAILLM:
+    """A chat model behind `{base_url}/chat/completions`.
+
+    Each request may take `timeout` seconds; 429, 5xx and broken connections are tried `retries` times more.
+    `concurrency` requests of a batch run at once. `schema_mode` is how a prompt's schema is asked for: a
+    server that refuses it is asked a weaker way, from then on. `extra` goes into every request's body.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        *,
+        api_key: str | None = None,
+        timeout: float = 60.0,
+        retries: int = 3,
+        concurrency: int = 8,
+        schema_mode: SchemaMode = "json_schema",
+        logprobs: bool = True,
+        extra: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        if retries < 0 or concurrency < 1 or timeout <= 0:
+            raise InvalidInput("retries must be at least 0, concurrency at least 1 and timeout above 0")
+        if not base_url.startswith(("http://", "https://")):
+            raise InvalidInput(f"base_url must begin with http:// or https://, not {base_url!r}")
+        self.base_url = base_url.rstrip("/")
+        self.model = model
+        self.schema_mode: SchemaMode = schema_mode
+        self._retries = retries
+        self._logprobs = logprobs
+        self._extra = dict(extra)
+        self._key = api_key or ""
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
+        self._client = httpx.Client(headers=headers, timeout=timeout, limits=limits)
+        self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="memory-r1-http")
+
+    def __repr__(self) -> str:
+        return f"OpenAILLM({self._safe(self.base_url)!r}, {self.model!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; requests that run fail. Harmless when repeated."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._client.close()
+
+    def complete(self, prompts: Sequence[Prompt]) -> list[Reply]:
+        """One reply per prompt, in order. Raises ModelUnavailable, after the retries, if one cannot be had."""
+        if self._client.is_closed:
+            raise self._unavailable("was closed; make a new client")
+        futures = [self._pool.submit(self._ask, prompt) for prompt in prompts]
+        try:
+            _wait(futures)
+            return [future.result() for future in futures]
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def _ask(self, prompt: Prompt) -> Reply:
+        mode: SchemaMode = self.schema_mode if prompt.schema is not None else "none"
+        while True:
+            response = self._post(self._body(prompt, mode))
+            message = _message(response)
+            if response.is_success:
+                return self._reply(response)
+            if response.status_code in (400, 413) and _OVERFLOW.search(message):
+                return self._overflow(message)
+            if response.status_code not in (400, 422) or not _about_format(message) or mode == "none":
+                raise self._refused(response.status_code, message)
+            mode = _WEAKER[mode]
+            self.schema_mode = mode
+
+    def _body(self, prompt: Prompt, mode: SchemaMode) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "model": self.model,
+            "messages": [
+                {"role": m.role, "content": m.content.encode("utf-8", "replace").decode()} for m in prompt.messages
+            ],
+            "max_tokens": prompt.max_tokens,
+            "temperature": prompt.temperature,
+        }
+        if self._logprobs:
+            body["logprobs"] = True
+        if mode == "json_object":
+            body["response_format"] = {"type": "json_object"}
+        elif mode == "json_schema":
+            schema = {"name": prompt.step, "schema": prompt.schema, "strict": True}
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        return body | self._extra
+
+    def _post(self, body: Mapping[str, Any]) -> httpx.Response:
+        """The last answer after the retries. Raises ModelUnavailable where there was none."""
+        content = json.dumps(body).encode()
+        for attempt in range(self._retries + 1):
+            last = attempt == self._retries
+            asked: float | None = None
+            try:
+                response = self._client.post(
+                    f"{self.base_url}/chat/completions", content=content, headers={"Content-Type": "application/json"}
+                )
+            except httpx.TransportError as error:
+                if last:
+                    raise self._unreachable(error) from None  # its request would carry the key
+            except (httpx.InvalidURL, RuntimeError) as error:
+                raise self._unavailable(f"cannot be asked: {self._safe(str(error))}") from None
+            else:
+                if last or (response.status_code != 429 and response.status_code < 500):
+                    return response
+                asked = _retry_after(response)
+            time.sleep(_delay(attempt, asked))
+        raise AssertionError("the last attempt returns or raises")
+
+    def _reply(self, response: httpx.Response) -> Reply:
+        try:
+            data = response.json()
+            choice, usage = data["choices"][0], data.get("usage") or {}
+            tokens = (choice.get("logprobs") or {}).get("content") or []
+            ids = choice.get("token_ids") or [token.get("id") for token in tokens]
+            return Reply(
+                text=choice["message"].get("content") or "",
+                prompt_tokens=int(usage.get("prompt_tokens") or 0),
+                completion_tokens=int(usage.get("completion_tokens") or 0),
+                stop="length" if choice.get("finish_reason") == "length" else "end",
+                model=data.get("model") or self.model,
+                prompt_ids=data.get("prompt_token_ids"),
+                token_ids=ids if ids and None not in ids else None,
+                logprobs=[float(token["logprob"]) for token in tokens] or None,
+            )
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+            start = self._safe(response.text[:120])
+            raise self._unavailable(f"sent what is not a chat completion: {start!r}; check base_url") from None
+
+    def _overflow(self, message: str) -> Reply:
+        return Reply(
+            text="",
+            prompt_tokens=_number(_ASKED, message) or 0,
+            stop="overflow",
+            model=self.model,
+            context_tokens=_number(_LIMIT, message),
+        )
+
+    def _unreachable(self, error: httpx.TransportError) -> ModelUnavailable:
+        if isinstance(error, httpx.TimeoutException):
+            return self._unavailable("did not answer in time; raise timeout, or look at the server's load")
+        what = self._safe(str(error)) or type(error).__name__
+        return self._unavailable(f"cannot be reached ({what}); check that the server runs and base_url is right")
+
+    def _refused(self, status: int, message: str) -> ModelUnavailable:
+        remedy = {
+            401: "; check api_key",
+            403: "; check api_key and its rights",
+            404: "; check base_url and the model's name",
+            429: "; lower concurrency or wait",
+        }.get(status, "; look into the server's log" if status >= 500 else "")
+        return self._unavailable(f"answered {status}: {self._safe(message[:300])}{remedy}")
+
+    def _unavailable(self, what: str) -> ModelUnavailable:
+        return ModelUnavailable(f"the model {self.model} at {self._safe(self.base_url)} {what}")
+
+    def _safe(self, text: str) -> str:
+        """Text without the key: some servers repeat it in their errors, and a URL may hold a password."""
+        text = re.sub(r"//[^/@\s]+@", "//***@", text)
+        return text.replace(self._key, "***") if self._key else text
+
+
+def _wait(futures: Sequence[Future[Reply]]) -> None:
+    """Until all are done or one failed. In short steps, because on Windows a lock's wait hides Ctrl-C."""
+    pending: set[Future[Reply]] = set(futures)
+    while pending:
+        done, pending = wait(pending, timeout=0.2, return_when="FIRST_EXCEPTION")
+        if any(future.exception() for future in done):
+            return
+
+
+def _message(response: httpx.Response) -> str:
+    """The server's error text: OpenAI's and llama.cpp's {"error": {"message"}}, vLLM's {"message"}, or the body."""
+    if response.is_success:
+        return ""
+    try:
+        data = response.json()
+    except ValueError:
+        return response.text.strip()
+    error = data.get("error", data) if isinstance(data, dict) else data
+    message = error.get("message", error.get("detail")) if isinstance(error, dict) else error
+    return message if isinstance(message, str) else json.dumps(data)
+
+
+def _about_format(message: str) -> bool:
+    return any(word in message.casefold() for word in ("response_format", "json_schema", "json_object", "guided"))
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Seconds the server asks to wait, where it gives a number (a date is too rare to read)."""
+    value = response.headers.get("retry-after", "")
+    return float(value) if re.fullmatch(r"\d+(\.\d+)?", value) else None
+
+
+def _delay(attempt: int, asked: float | None) -> float:
+    """Seconds to wait: what the server asks, else doubling, with jitter so that a batch does not come back at once."""
+    if asked is not None:
+        return min(asked, LONGEST_DELAY)
+    return min(FIRST_DELAY * 2.0**attempt, LONGEST_DELAY) * random.uniform(0.5, 1.0)
+
+
+def _number(patterns: Sequence[str], message: str) -> int | None:
+    """The number the first fitting pattern finds."""
+    found = next((match for p in patterns if (match := re.search(p, message, re.IGNORECASE))), None)
+    return int(found[1]) if found else None
