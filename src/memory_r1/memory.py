@@ -141,13 +141,32 @@ class Memory:
         if not infer:
             return added(self.bank.add_many(NewEntry(t.text, scope, t.speaker, t.time, None, metadata) for t in turns))
         logged: list[Logged] = []
+
+        def collect(done: int, _: Turn, operations: list[Logged]) -> None:
+            logged.extend(operations)
+            if progress:
+                progress(done, operations)
+
+        self.remember_turns(turns, scope, metadata=metadata, progress=collect)
+        return added(logged)
+
+    def remember_turns(
+        self,
+        turns: Sequence[Turn],
+        scope: Scope,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        progress: Callable[[int, Turn, list[Logged]], None] | None = None,
+    ) -> None:
+        """Remember turns in order. `progress(turns done, turn, its operations)` is called after each.
+
+        Turns with an id that were remembered before cost nothing, so that an interrupted call can be repeated.
+        """
         with self._one_writer(scope):
             for done, turn in enumerate(turns, 1):
                 operations = run(remember(turn, self.bank, scope, metadata=metadata), self.llm)
-                logged += operations
                 if progress:
-                    progress(done, operations)
-        return added(logged)
+                    progress(done, turn, operations)
 
     def update(
         self,

@@ -83,7 +83,7 @@ class Weights:
 
     def remedy(self, cache: Path) -> str:
         files = ", ".join(f"{file.path} (SHA-256 {file.sha256})" for file in self.files)
-        return f"When online, run: memory-r1 pull {self.name}. Or copy these into {cache}: {files}"
+        return f"When online, run: memory-r1 models pull {self.name}. Or copy these into {cache}: {files}"
 
 
 _E5_SOURCE = Pinned("e5-small.onnx.data", 133454848, "e35d844db522a4507b944c9c21b95ff3406ddbbe90aae1d0d5077049912ae35a")

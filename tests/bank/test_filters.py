@@ -183,7 +183,7 @@ FILTERS = st.recursive(
 )
 
 
-@settings(QUICK, max_examples=700)
+@settings(QUICK, max_examples=300)
 @given(
     rows=st.lists(ROWS, min_size=2, max_size=4), filters=st.lists(FILTERS, min_size=2, max_size=2), ascii=st.booleans()
 )
@@ -511,7 +511,7 @@ def names_in(filters: dict[str, Any]) -> set[str]:
     return names
 
 
-@settings(QUICK, max_examples=500)
+@settings(QUICK, max_examples=400)
 @given(filters=ID_TREES)
 def test_no_tree_with_anothers_id_reads_anything_but_the_scope_of_the_keywords(filters: dict[str, Any]) -> None:
     try:
@@ -549,7 +549,7 @@ SQL = re.compile(
 )
 
 
-@settings(QUICK, max_examples=700)
+@settings(QUICK, max_examples=500)
 @given(
     filters=st.dictionaries(JUNK_KEYS, GARBAGE, max_size=3) | GARBAGE, keyword=st.sampled_from(["ann", None]) | GARBAGE
 )

@@ -167,9 +167,22 @@ class TestWithTheModel:
     def test_text_that_is_no_unicode_is_asked_all_the_same(self, llm: EmbeddedLLM) -> None:
         assert ask(llm, "a \ud800 b", max_tokens=1).completion_tokens == 1
 
-    def test_a_schema_llama_cpp_does_not_know_is_reported(self, llm: EmbeddedLLM) -> None:
-        with pytest.raises(ModelUnavailable, match=MODEL.stem):
-            ask(llm, "?", schema={"type": "flub"})
+    @pytest.mark.parametrize("temperature", ["warm", float("nan")])
+    def test_what_llama_cpp_refuses_is_reported_with_the_model(self, llm: EmbeddedLLM, temperature: Any) -> None:
+        with pytest.raises(ModelUnavailable, match=rf"{MODEL.stem} .*'extract' prompt: "):
+            ask(llm, "?", temperature=temperature)
+
+    def test_a_step_keeps_its_static_beginning_computed_while_steps_alternate(self, llm: EmbeddedLLM) -> None:
+        steps: tuple[Step, ...] = ("extract", "manage")
+
+        def seconds(i: int) -> float:
+            start = time.process_time()  # of this process's threads, so that other programs do not count
+            ask(llm, f"{steps[i % 2]} these words again. " * 40 + f"Number {i}?", step=steps[i % 2], max_tokens=1)
+            return time.process_time() - start
+
+        cold = seconds(0) + seconds(1)
+        warm = min(seconds(i) + seconds(i + 1) for i in (2, 4))
+        assert warm < cold / 2
 
     def test_the_context_is_capped_at_what_the_model_was_trained_with(self) -> None:
         with EmbeddedLLM(MODEL, context_tokens=100_000, parallel=1, name="small") as llm:

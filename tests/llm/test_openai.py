@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -38,7 +39,7 @@ class Server:
     def __init__(self) -> None:
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
-        self.answer: Callable[[dict[str, Any]], Any] = lambda body: completion()
+        self.answer: Callable[[dict[str, Any]], Any] = lambda _: completion()
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -61,19 +62,21 @@ class Server:
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
-                self.wfile.write(data)
+                with suppress(ConnectionError):  # a client that did not wait
+                    self.wfile.write(data)
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http.daemon_threads = False  # so that stopping waits for the answers under way
         self.url = f"http://127.0.0.1:{self._http.server_port}/v1"
         threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
     def script(self, *answers: Any) -> None:
         """Answer with these in turn, and with the last one from then on."""
         left = list(answers)
-        self.answer = lambda body: left.pop(0) if len(left) > 1 else left[0]
+        self.answer = lambda _: left.pop(0) if len(left) > 1 else left[0]
 
     def stop(self) -> None:
         self._http.shutdown()
@@ -93,7 +96,7 @@ def llm(server: Server) -> Iterator[OpenAILLM]:
         yield llm
 
 
-def test_a_reply_has_its_text_and_what_it_cost(server: Server, llm: OpenAILLM) -> None:
+def test_a_reply_has_its_text_and_what_it_cost(llm: OpenAILLM) -> None:
     reply = llm.complete([prompt()])[0]
     assert (reply.text, reply.prompt_tokens, reply.completion_tokens) == ("Hi", 7, 3)
     assert (reply.stop, reply.model, reply.logprobs, reply.token_ids) == ("end", "m-1", None, None)
@@ -182,7 +185,11 @@ def test_a_server_that_is_not_there_is_unavailable(server: Server) -> None:
 
 
 def test_a_server_that_is_too_slow_is_unavailable(server: Server) -> None:
-    server.answer = lambda body: time.sleep(0.5) or completion()
+    def answer(_: dict[str, Any]) -> Any:
+        time.sleep(0.5)
+        return completion()
+
+    server.answer = answer
     with (
         OpenAILLM(server.url, "m", retries=0, timeout=0.1) as llm,
         pytest.raises(ModelUnavailable, match=r"did not answer in time; raise timeout"),

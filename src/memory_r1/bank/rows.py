@@ -39,6 +39,8 @@ def dump(value: Any) -> str:
         text.encode()
     except (TypeError, ValueError, RecursionError) as error:  # UnicodeEncodeError is a ValueError
         raise InvalidInput(f"metadata must be plain JSON values in valid Unicode: {error}") from error
+    if "\\u0000" in text:
+        raise InvalidInput("metadata must not hold U+0000: the file's text search would take it for the end")
     return text
 
 

@@ -328,6 +328,12 @@ class MemoryBank:
             raise EntryNotFound(f"no memory entry {entry_id!r}; `history` still shows one that was deleted")
         return entry_of(row)
 
+    def ids_beginning(self, characters: str) -> list[str]:
+        """Ids of entries, deleted ones too, that begin so: what people type instead of a whole id."""
+        with self._reading() as db:
+            sql = "SELECT DISTINCT entry_id FROM operation WHERE substr(entry_id, 1, ?) = ? LIMIT 10"
+            return [row[0] for row in db.execute(sql, (len(characters), characters))]
+
     def all(
         self,
         scope: Scope | None = None,
@@ -617,6 +623,16 @@ class MemoryBank:
             self._passages.clear()
             self._retriever = Retriever(self.embedder.dimension, self._index_bytes)
         return len(rows)
+
+    def vectors(self, entries: Sequence[MemoryEntry]) -> NDArray[np.float32]:
+        """(entries, dimension) unit vectors of entries of this bank, in their order."""
+        wanted = {entry.id: place for place, entry in enumerate(entries)}
+        vectors = np.zeros((len(entries), self.embedder.dimension), dtype=np.float32)
+        with self._reading() as db:
+            for entry_id, blob in db.execute("SELECT id, vector FROM entry JOIN vector USING (key)"):
+                if entry_id in wanted:
+                    vectors[wanted[entry_id]] = np.frombuffer(blob, "<f4")
+        return vectors
 
     def recalls(self, scope: Scope | None = None) -> dict[str, tuple[int, datetime]]:
         """Entry id -> (times recalled by a search, last time). Lost by a crash, not by closing."""

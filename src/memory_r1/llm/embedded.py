@@ -190,6 +190,7 @@ def grammar(schema: Mapping[str, Any]) -> str:
     """The llguidance grammar of compact JSON after `schema`, properties in its order.
 
     Not `response_format`: with it the chat parser takes a fence away, and the text is no longer the tokens.
+    llama.cpp ignores, without an error, a schema that llguidance cannot compile: replies are then unconstrained.
     """
     return "%llguidance {}\nstart: %json " + json.dumps({**schema, "x-guidance": _WRITING})
 

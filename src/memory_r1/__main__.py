@@ -1,0 +1,3 @@
+from memory_r1.cli import main
+
+main()

@@ -1,0 +1,46 @@
+"""`memory-r1 bench`: figures anyone can reproduce."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from memory_r1.cli.output import Group
+
+
+@click.group(cls=Group)
+def bench() -> None:
+    """Measure: the store, and retrieval on LoCoMo."""
+
+
+_OUT = click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the JSON and the plot.")
+
+
+@bench.command()
+@click.option("--sizes", default="1000,10000,100000", show_default=True, help="Numbers of entries, with commas.")
+@click.option("--against", type=click.Choice(["mem0"]), help="Run Mem0 2.2.1 with local Qdrant beside it.")
+@click.option("--seed", default=0, show_default=True)
+@_OUT
+def store(sizes: str, against: str | None, seed: int, out: Path | None) -> None:
+    """Adds, searches and bulk adds beside a bare SQLite commit on the same disk."""
+    from memory_r1.bench import store as bench_store
+
+    counts = tuple(int(size) for size in sizes.split(","))
+    result = bench_store.run(counts, out, against, seed, lambda line: click.echo(line, err=True))
+    click.echo(bench_store.table(result))
+
+
+@bench.command()
+@click.option("--data", required=True, metavar="locomo:PATH", help="The data set.")
+@_OUT
+def retrieval(data: str, out: Path | None) -> None:
+    """Recall of LoCoMo's gold evidence turns at 5, 10, 30 and 60, with intervals."""
+    from memory_r1.bench import retrieval as bench_retrieval
+    from memory_r1.embed import default_embedder
+
+    kind, _, path = data.partition(":")
+    if kind != "locomo" or not path:
+        raise click.BadParameter("give locomo:PATH, the path of locomo10.json", param_hint="--data")
+    result = bench_retrieval.run(Path(path), default_embedder(), out, lambda line: click.echo(line, err=True))
+    click.echo(bench_retrieval.table(result))

@@ -1,0 +1,458 @@
+"""`memory-r1`: the commands on a local bank."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+from memory_r1 import demo as the_demo
+from memory_r1 import formats, weights
+from memory_r1.audit import audit as find
+from memory_r1.cli import options
+from memory_r1.cli.bench import bench
+from memory_r1.cli.options import as_json, db, entry_id_of, ids_of, model, open_memory, scope_of, whose
+from memory_r1.cli.output import Group, columns, counted, entry_line, operation_lines, result_line, show
+from memory_r1.errors import EntryNotFound
+from memory_r1.memory import added, entry_dict
+from memory_r1.types import Logged, Turn
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="memory-r1")
+def main() -> None:
+    """Long-term memory for LLM agents: one local file, no key, no server.
+
+    \b
+    memory-r1 demo                                  watch it remember, answer, undo
+    memory-r1 add "I adopted a second dog, Pepper"  remember something
+    memory-r1 ask "What are my dogs called?"        ask about it
+    memory-r1 list                                  what it holds
+    """
+    # The models' threads would otherwise spin while they wait, which is slow on a machine that does other work too.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+@main.command()
+@click.argument("text", nargs=-1, required=True)
+@click.option("--at", "timestamp", help="When it was said, such as 2026-05-08 or 2026-05-08T13:56. Default: now.")
+@click.option("--speaker", default="user", show_default=True, help="Who said it.")
+@click.option("--raw", is_flag=True, help="Store the text as it is, without asking the model.")
+@click.option("--dry-run", is_flag=True, help="Show what would happen and change nothing.")
+@options.options(whose, model, db, as_json)
+def add(
+    text: tuple[str, ...],
+    timestamp: str | None,
+    speaker: str,
+    raw: bool,
+    dry_run: bool,
+    db: Path | None,
+    as_json: bool,
+    user_id: str | None,
+    agent_id: str | None,
+    run_id: str | None,
+    **llm: Any,
+) -> None:
+    """Remember a TEXT: the model takes its facts and decides what each does to the bank."""
+    message = {"role": "user", "name": speaker, "content": " ".join(text)}
+    with open_memory(db, **llm) as memory:
+        result = memory.add(
+            [message], **ids_of(user_id, agent_id, run_id), timestamp=timestamp, infer=not raw, dry_run=dry_run
+        )
+    nothing = ["Nothing worth remembering was found in it (--raw stores a text as it is)."]
+    show(result, as_json, map(result_line, result["results"]) if result["results"] else nothing)
+
+
+@main.command()
+@click.argument("question", nargs=-1, required=True)
+@options.options(whose, model, db, as_json)
+def ask(
+    question: tuple[str, ...],
+    db: Path | None,
+    as_json: bool,
+    user_id: str | None,
+    agent_id: str | None,
+    run_id: str | None,
+    **llm: Any,
+) -> None:
+    """Answer a QUESTION from memory, and show the memories the answer rests on."""
+    with open_memory(db, **llm) as memory:
+        answer = memory.answer(" ".join(question), **ids_of(user_id, agent_id, run_id))
+    value = {
+        "answer": answer.text,
+        "known": answer.known,
+        "used": [entry_dict(entry) for entry in answer.used],
+        "retrieved": len(answer.retrieved),
+        "dropped": answer.dropped,
+    }
+    lines = [click.style(answer.text, bold=True), *(f"  kept: {entry.text}" for entry in answer.used)]
+    lines.append(
+        click.style(f"  from {counted(len(answer.retrieved), 'retrieved memory', 'retrieved memories')}", dim=True)
+    )
+    if answer.dropped:
+        lines.append(f"  {answer.dropped} of them did not fit the model's context")
+    show(value, as_json, lines)
+
+
+@main.command()
+@click.argument("query", nargs=-1, required=True)
+@click.option("-k", "--top-k", default=10, show_default=True, help="How many.")
+@click.option("--as-of", help="As the bank was at this time, such as 2026-05-08.")
+@options.options(whose, db, as_json)
+def search(
+    query: tuple[str, ...],
+    top_k: int,
+    as_of: str | None,
+    db: Path | None,
+    as_json: bool,
+    user_id: str | None,
+    agent_id: str | None,
+    run_id: str | None,
+) -> None:
+    """Find memories by meaning and by words, best first."""
+    with open_memory(db) as memory:
+        found = memory.search(" ".join(query), **ids_of(user_id, agent_id, run_id), top_k=top_k, as_of=as_of)
+    show(found, as_json, map(entry_line, found["results"]) if found["results"] else ["Nothing found."])
+
+
+@main.command("list")
+@click.option("--all", "everybody", is_flag=True, help="Every scope of the file, with how much each holds.")
+@click.option("--as-of", help="As the bank was at this time, such as 2026-05-08.")
+@options.options(whose, db, as_json)
+def list_(
+    everybody: bool,
+    as_of: str | None,
+    db: Path | None,
+    as_json: bool,
+    user_id: str | None,
+    agent_id: str | None,
+    run_id: str | None,
+) -> None:
+    """List memories, oldest first."""
+    with open_memory(db) as memory:
+        if everybody:
+            scopes = [
+                (" ".join(f"{k}={v}" for k, v in scope.ids.items()), count) for scope, count in memory.bank.scopes()
+            ]
+            show(
+                [{"scope": scope, "entries": count} for scope, count in scopes],
+                as_json,
+                columns([(scope, str(count)) for scope, count in scopes]) if scopes else ["The bank is empty."],
+            )
+            return
+        found = memory.get_all(**ids_of(user_id, agent_id, run_id), as_of=as_of)
+    empty = ['No memories here yet: memory-r1 add "…" makes one (list --all shows every scope).']
+    show(found, as_json, map(entry_line, found["results"]) if found["results"] else empty)
+
+
+@main.command("show")
+@click.argument("entry_id")
+@options.options(db, as_json)
+def show_(entry_id: str, db: Path | None, as_json: bool) -> None:
+    """Show one memory whole. ENTRY_ID may be its first characters."""
+    with open_memory(db) as memory:
+        entry = memory.get(whole := entry_id_of(memory, entry_id))
+    if entry is None:
+        raise EntryNotFound(f"{whole} was deleted; `memory-r1 history {entry_id}` shows what it was")
+    show(entry, as_json, columns([(name, str(value)) for name, value in entry.items() if value is not None]))
+
+
+@main.command()
+@click.argument("entry_id", required=False)
+@click.option(
+    "-n", "--last", default=20, show_default=True, help="Without ENTRY_ID: how many of the latest operations."
+)
+@options.options(whose, db, as_json)
+def history(
+    entry_id: str | None,
+    last: int,
+    db: Path | None,
+    as_json: bool,
+    user_id: str | None,
+    agent_id: str | None,
+    run_id: str | None,
+) -> None:
+    """Show every operation on a memory, or the latest ones of a scope. Their numbers are for `undo`."""
+    from memory_r1.memory import operation_dict
+
+    with open_memory(db) as memory:
+        if entry_id:
+            found = memory.history(entry_id_of(memory, entry_id))
+        else:
+            log = memory.bank.log(scope_of(user_id, agent_id, run_id))
+            found = [operation_dict(logged) for logged in log[-last:]]
+    lines = [line for operation in found for line in operation_lines(operation)]
+    show(found, as_json, lines or ["No operation yet."])
+
+
+@main.command()
+@click.argument("operation", type=int)
+@options.options(db, as_json)
+def undo(operation: int, db: Path | None, as_json: bool) -> None:
+    """Reverse OPERATION, a number that `history` shows."""
+    with open_memory(db) as memory:
+        done = memory.undo(operation)
+    show(done, as_json, operation_lines(done))
+
+
+@main.command()
+@click.argument("entry_id")
+@options.options(db, as_json)
+def delete(entry_id: str, db: Path | None, as_json: bool) -> None:
+    """Remove a memory from what is so now. Its history stays, and `undo` brings it back."""
+    with open_memory(db) as memory:
+        done = memory.delete(entry_id_of(memory, entry_id))
+    show(done, as_json, [f"Deleted; `memory-r1 undo {done['operation']}` brings it back."])
+
+
+@main.command()
+@click.argument("entry_id", required=False)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@options.options(whose, db, as_json)
+def purge(
+    entry_id: str | None,
+    yes: bool,
+    db: Path | None,
+    as_json: bool,
+    user_id: str | None,
+    agent_id: str | None,
+    run_id: str | None,
+) -> None:
+    """Erase a memory, or all of a scope, for good: text, vectors and log. Nothing brings it back."""
+    with open_memory(db) as memory:
+        if entry_id:
+            whole = entry_id_of(memory, entry_id)
+            if not yes:
+                click.confirm(f"Erase {whole} for good?", abort=True)
+            count = memory.purge(whole)
+        else:
+            scope = scope_of(user_id, agent_id, run_id)
+            if not yes:
+                click.confirm(f"Erase all {memory.bank.count(scope)} memories of {scope.ids} for good?", abort=True)
+            count = memory.purge(**scope.ids)
+    show({"purged": count}, as_json, [f"Erased {counted(count, 'memory', 'memories')}."])
+
+
+@main.command("export")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path), required=False)
+@options.options(whose, db)
+def export(file: Path | None, db: Path | None, user_id: str | None, agent_id: str | None, run_id: str | None) -> None:
+    """Write the whole bank, or one scope, with its history as JSON lines to FILE (or the terminal)."""
+    ids = {"user_id": user_id, "agent_id": agent_id, "run_id": run_id}
+    with open_memory(db) as memory:
+        lines = memory.export(**{name: value for name, value in ids.items() if value is not None})
+        if file is None:
+            for line in lines:
+                click.echo(line)
+            return
+        partial = file.with_name(file.name + ".part")
+        with partial.open("w", encoding="utf-8") as out:
+            count = sum(1 for line in lines if out.write(line + "\n"))
+        partial.replace(file)
+    click.echo(f"{file}: {counted(count - 1, 'operation')}", err=True)
+
+
+@main.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--format", "form", type=click.Choice(["memory-r1", "locomo", "chat", "mem0"]), help="Default: by content."
+)
+@click.option("--dialogue", help="LoCoMo: only this conversation, such as conv-26.")
+@click.option("--sessions", type=int, help="LoCoMo: only the first N dated sessions of each conversation.")
+@click.option("--dry-run", is_flag=True, help="Say what would be imported and change nothing.")
+@options.options(whose, model, db, as_json)
+def import_(
+    file: Path,
+    form: str | None,
+    dialogue: str | None,
+    sessions: int | None,
+    dry_run: bool,
+    db: Path | None,
+    as_json: bool,
+    user_id: str | None,
+    agent_id: str | None,
+    run_id: str | None,
+    **llm: Any,
+) -> None:
+    """Take in FILE: a memory-r1 export, LoCoMo's JSON, a chat as JSON lines, or a Mem0 export.
+
+    Chats and LoCoMo are remembered turn by turn by the model. Ctrl-C loses nothing: the same command goes on where
+    it stopped, and a turn that was remembered is not remembered again.
+    """
+    form = form or formats.detect(file)
+    with open_memory(db, **llm) as memory:
+        if form == "memory-r1":
+            with file.open(encoding="utf-8") as exported:
+                count = 0 if dry_run else memory.import_(exported)
+            show({"entries": count}, as_json, [f"{counted(count, 'entry', 'entries')} imported, history and all."])
+            return
+        scope = scope_of(user_id, agent_id, run_id)
+        if form == "mem0":
+            entries = list(formats.mem0_entries(file, scope))
+            if not dry_run:
+                memory.bank.add_many(entries)
+            said = "would be imported" if dry_run else "imported"
+            show(
+                {"entries": len(entries)},
+                as_json,
+                [f"{counted(len(entries), 'memory', 'memories')} {said} as they are."],
+            )
+            return
+        if form == "locomo":
+            dialogues = formats.locomo_dialogues(file, dialogue, sessions)
+        else:
+            dialogues = [formats.chat_dialogue(file, scope)]
+        turns = sum(len(one.turns) for one in dialogues)
+        if dry_run:
+            show({"turns": turns}, as_json, [f"{counted(turns, 'turn')} in {counted(len(dialogues), 'dialogue')}"])
+            return
+        logged = _remember_all(memory, dialogues, turns)
+        result = added(logged)
+        counts = {
+            kind: sum(item["event"] == kind for item in result["results"])
+            for kind in ("ADD", "UPDATE", "DELETE", "NOOP")
+        }
+        usage = {step: {"calls": used.calls, "tokens": used.tokens} for step, used in memory.llm.usage.items()}
+    spent = sum(used["tokens"] for used in usage.values())
+    summary = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    lines = [
+        f"{counted(turns, 'turn')}: {summary}; {result['unreadable']} unreadable",
+        f"{spent:,} model tokens, {spent / max(turns, 1):.0f} a turn",
+    ]
+    show({"turns": turns, "operations": counts, "unreadable": result["unreadable"], "usage": usage}, as_json, lines)
+
+
+def _remember_all(memory: Any, dialogues: Iterable[formats.Dialogue], turns: int) -> list[Logged]:
+    logged: list[Logged] = []
+    with click.progressbar(length=turns, label="Remembering", show_pos=True, file=sys.stderr) as bar:
+
+        def progress(_: int, __: Turn, operations: list[Logged]) -> None:
+            logged.extend(operations)
+            bar.update(1)
+
+        for one in dialogues:
+            memory.remember_turns(one.turns, one.scope, progress=progress)
+    return logged
+
+
+@main.command()
+@click.option("--stale-days", default=180, show_default=True, help="Neither changed nor recalled for so long is stale.")
+@options.options(whose, db, as_json)
+def audit(
+    stale_days: int,
+    db: Path | None,
+    as_json: bool,
+    user_id: str | None,
+    agent_id: str | None,
+    run_id: str | None,
+) -> None:
+    """List duplicates, contradictions, stale and never-recalled memories, of the whole file or of one scope."""
+    given = any(value is not None for value in (user_id, agent_id, run_id))
+    with open_memory(db) as memory:
+        scope = scope_of(user_id, agent_id, run_id) if given else None
+        findings = find(memory.bank, scope, stale_after=timedelta(days=stale_days))
+        damage = memory.bank.check()
+    value = [
+        {"kind": one.kind, "why": one.why, "entries": [entry_dict(entry) for entry in one.entries]} for one in findings
+    ]
+    lines = [click.style(f"damaged: {what}", fg="red") for what in damage]
+    for one in findings:
+        lines.append(f"{click.style(one.kind, bold=True)}  {click.style(one.why, dim=True)}")
+        lines += [f"  {click.style(entry.id[:8], dim=True)}  {entry.text}" for entry in one.entries]
+    show({"damage": damage, "findings": value}, as_json, lines or ["Nothing to look at."])
+
+
+@main.command()
+@options.options(model, db)
+def reembed(db: Path | None, **_: Any) -> None:
+    """Compute every vector of a bank anew with the default embedder."""
+    from memory_r1.bank.upkeep import reembed_file
+    from memory_r1.embed import default_embedder
+    from memory_r1.memory import default_path
+
+    with click.progressbar(length=1, label="Embedding", file=sys.stderr) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.length = total
+            bar.update(done - bar.pos)
+
+        count = reembed_file(db or default_path(), default_embedder(), progress)
+    click.echo(f"{counted(count, 'entry', 'entries')} embedded anew.")
+
+
+@main.command()
+@click.option("--quick", is_flag=True, help="Only the first two days and questions.")
+@options.options(model, as_json)
+def demo(quick: bool, as_json: bool, **llm: Any) -> None:
+    """Watch a bundled dialogue being remembered and asked about by the real model. Nothing is scripted."""
+    with open_memory(":memory:", **llm) as memory:
+        name = llm["model"] or "SmolLM2-135M-Instruct, untrained"
+        write = (lambda _: None) if as_json else click.echo
+        score = the_demo.show(memory, str(name), write, click.style, quick=quick)
+        usage = sum(used.tokens for used in memory.llm.usage.values())
+    value = {
+        "model": name,
+        "decisions": score.decisions,
+        "of_decisions": score.of_decisions,
+        "answers": score.answers,
+        "of_answers": score.of_answers,
+        "tokens": usage,
+    }
+    lines = [
+        "",
+        click.style(
+            f"{name}: {score.decisions} of {score.of_decisions} decisions and {score.answers} of "
+            f"{score.of_answers} answers as a careful reader would have them; {usage:,} tokens.",
+            bold=True,
+        ),
+    ]
+    if score.decisions + score.answers < 0.7 * (score.of_decisions + score.of_answers):
+        lines.append(
+            "A model this small has not learned to keep a memory yet. A stronger one does better:\n"
+            "  memory-r1 demo --model qwen2.5-coder-1.5b    (1.1 GB, or any GGUF file by its path)\n"
+            "and training the small one for just this is what memory-r1 is built for."
+        )
+    show(value, as_json, lines)
+
+
+@main.group()
+def models() -> None:
+    """The embedded models: what there is, and getting it."""
+
+
+@models.command("list")
+@as_json
+def models_list(as_json: bool) -> None:
+    """List the models that can be pulled, with their licences."""
+    cache = weights.cache_directory()
+    value = [
+        {
+            "name": name,
+            "about": one.about,
+            "licence": one.licence,
+            "megabytes": round(sum(f.size for f in one.files) / 1e6),
+            "here": not one.missing(cache),
+        }
+        for name, one in weights.CATALOGUE.items()
+    ]
+    rows = [
+        (str(v["name"]), f"{v['megabytes']} MB", "here" if v["here"] else "-", str(v["licence"]), str(v["about"]))
+        for v in value
+    ]
+    show(value, as_json, [*columns(rows), click.style(f"in {cache}", dim=True)])
+
+
+@models.command("pull")
+@click.argument("names", nargs=-1)
+def models_pull(names: tuple[str, ...]) -> None:
+    """Get models into the cache (default: smollm2 and e5-small). Afterwards everything works offline."""
+    for name in names or ("smollm2", "e5-small"):
+        click.echo(weights.pull(name, progress=lambda line: click.echo(line, err=True)))
+
+
+main.add_command(bench)

@@ -1,0 +1,116 @@
+"""Options that commands share, and the objects they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import click
+
+from memory_r1 import weights
+from memory_r1.embed import default_embedder
+from memory_r1.errors import EntryNotFound, InvalidInput
+from memory_r1.flow import LLM
+from memory_r1.memory import Memory
+from memory_r1.types import STEPS, Scope, Step
+
+Decorator = Callable[[Any], Any]
+
+DEFAULT_USER = "me"
+
+
+def options(*decorators: Decorator) -> Decorator:
+    return lambda command: reduce(lambda made, decorator: decorator(made), reversed(decorators), command)
+
+
+db = click.option(
+    "--db",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="MEMORY_R1_DB",
+    help="The bank's file. Default: memory.db in the platform's data folder.",
+)
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+whose = options(
+    click.option("--user", "user_id", help=f'Whose memory. Default, when no other id is given: "{DEFAULT_USER}".'),
+    click.option("--agent", "agent_id", help="The agent whose memory it is."),
+    click.option("--run", "run_id", help="The run or session it belongs to."),
+)
+model = options(
+    click.option("--model", help="A GGUF file, or a name that `memory-r1 models list` shows. Default: smollm2."),
+    click.option(
+        "--adapter", "adapters", multiple=True, metavar="STEP=FILE", help="A LoRA for extract, manage or answer."
+    ),
+    click.option("--base-url", help="Ask an OpenAI-compatible server (vLLM, Ollama, hosted) instead; needs --model."),
+    click.option(
+        "--api-key", envvar="MEMORY_R1_API_KEY", help="For that server. Better: the variable MEMORY_R1_API_KEY."
+    ),
+)
+
+
+def scope_of(user_id: str | None, agent_id: str | None, run_id: str | None) -> Scope:
+    if user_id is None and agent_id is None and run_id is None:
+        user_id = DEFAULT_USER
+    return Scope(user_id, agent_id, run_id)
+
+
+def ids_of(user_id: str | None, agent_id: str | None, run_id: str | None) -> dict[str, Any]:
+    """The scope as keyword arguments for Memory's methods."""
+    return dict(scope_of(user_id, agent_id, run_id).ids)
+
+
+def open_memory(
+    path: Path | str | None,
+    model: str | None = None,
+    adapters: tuple[str, ...] = (),
+    base_url: str | None = None,
+    api_key: str | None = None,
+) -> Memory:
+    """The bank with the default embedder and the model that the options name, which loads at its first prompt."""
+    embedder = default_embedder()
+    by_step = dict(map(_adapter, adapters))
+    if base_url is None and model is None:
+        return Memory(path, embedder=embedder, adapters=by_step)
+    return Memory(path, llm=open_llm(model, by_step, base_url, api_key), embedder=embedder)
+
+
+def open_llm(model: str | None, adapters: dict[Step, Path], base_url: str | None, api_key: str | None) -> LLM:
+    from memory_r1.llm.embedded import EmbeddedLLM
+    from memory_r1.llm.openai import OpenAILLM
+
+    if base_url is not None:
+        if model is None or adapters:
+            raise InvalidInput("--base-url needs --model, the name the server knows, and takes no --adapter")
+        return OpenAILLM(base_url, model, api_key=api_key)
+    return EmbeddedLLM(model_file(model or "smollm2"), adapters=adapters)
+
+
+def model_file(name: str) -> Path:
+    """A model by path, by its name in the catalogue (pulled when it is not there), or by file name in the cache."""
+    if Path(name).is_file():
+        return Path(name)
+    if name in weights.CATALOGUE:
+        return weights.pull(name)
+    if (cached := weights.cache_directory() / name).is_file():
+        return cached
+    raise InvalidInput(f"no model {name!r}: give a GGUF file, or one of {', '.join(weights.CATALOGUE)}")
+
+
+def _adapter(given: str) -> tuple[Step, Path]:
+    step, _, file = given.partition("=")
+    for known in STEPS:
+        if step == known and file:
+            return known, Path(file)
+    raise InvalidInput(f"--adapter {given!r} must be STEP=FILE with STEP one of {', '.join(STEPS)}")
+
+
+def entry_id_of(memory: Memory, given: str) -> str:
+    """A whole entry id from its first characters, as `list` shows them."""
+    if len(given) >= 36:
+        return given
+    found = memory.bank.ids_beginning(given)
+    if len(found) != 1:
+        problem = f"{len(found)} entries begin with" if found else "no entry begins with"
+        raise EntryNotFound(f"{problem} {given!r}; `memory-r1 list` shows the ids")
+    return found[0]

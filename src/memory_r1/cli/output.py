@@ -1,0 +1,77 @@
+"""What commands print, and how errors look."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import click
+
+from memory_r1.errors import MemoryR1Error
+
+COLOURS = {"ADD": "green", "UPDATE": "blue", "DELETE": "red", "PURGE": "red"}
+
+
+class Group(click.Group):
+    """A group that shows our own errors as one line, and Ctrl-C as a calm one."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except MemoryR1Error as error:
+            raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt:
+            click.echo("\nStopped. All that was done so far is kept; the same command goes on from there.", err=True)
+            ctx.exit(130)
+
+
+def show(value: Any, as_json: bool, lines: Iterable[str]) -> None:
+    """`value` as JSON, or the lines made for people."""
+    if as_json:
+        click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+    else:
+        for line in lines:
+            click.echo(line)
+
+
+def operation_lines(operation: Mapping[str, Any]) -> Iterable[str]:
+    """One logged operation in two or three lines."""
+    kind = operation["event"]
+    when = operation["created_at"][:19].replace("T", " ")
+    why = ", ".join(str(part) for part in (operation["model"], operation["reason"]) if part)
+    undone = f"  undoes {operation['undoes']}" if operation["undoes"] else ""
+    yield f"{operation['id']:>5}  {when}  {click.style(f'{kind:<6}', fg=COLOURS.get(kind))}  {why}{undone}"
+    if operation["old_memory"] and operation["old_memory"] != operation["new_memory"]:
+        yield click.style(f"       - {operation['old_memory']}", dim=True)
+    if operation["new_memory"]:
+        yield f"       + {operation['new_memory']}"
+    elif kind == "NOOP" and operation["fact"]:
+        yield click.style(f"       {operation['fact']}", dim=True)
+
+
+def entry_line(entry: Mapping[str, Any]) -> str:
+    when = entry["event_time"][:10] if entry.get("event_time") else " " * 10
+    score = f"{entry['score']:.2f}  " if "score" in entry else ""
+    return f"{click.style(entry['id'][:8], dim=True)}  {score}{click.style(when, dim=True)}  {entry['memory']}"
+
+
+def result_line(result: Mapping[str, Any]) -> str:
+    kind = result["event"]
+    line = f"{click.style(f'{kind:<6}', fg=COLOURS.get(kind))}  {result['memory']}"
+    if result.get("previous_memory"):
+        line += click.style(f"\n        was: {result['previous_memory']}", dim=True)
+    if kind == "NOOP":
+        line += click.style(f"  [{result.get('reason') or 'known already'}]", dim=True)
+    return line
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def columns(rows: Sequence[Sequence[str]]) -> Iterable[str]:
+    """Rows as aligned columns."""
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))] if rows else []
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
