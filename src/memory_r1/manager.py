@@ -97,7 +97,7 @@ def decide_and_apply(
 ) -> Flow[Logged]:
     """Decide an operation and apply it; when another writer was faster, look again, and at last just add."""
     for _ in range(_TRIES):
-        operation = yield from decide(fact, bank.related(fact.text, scope, k))
+        operation = yield from decide(fact, bank.related(fact, scope, k))
         operation = replace(operation, provenance=replace(operation.provenance, turn_id=turn.id))
         try:
             return bank.apply(operation, scope, metadata=metadata, expires_at=expires_at)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import islice
 from typing import Any
 
+_TRIES = 50  # each reads on to where the reply is broken: thousands of open brackets took a second
 _DECODER = json.JSONDecoder()
 _STRING = re.compile(r'"(?:[^"\\\x00-\x1f]|\\.)*"')
 
 
 def json_object(text: str) -> dict[str, Any] | None:
     """The first JSON object in a reply, or None. Prose or a code fence around it does no harm."""
-    for start in (match.start() for match in re.finditer(r"\{", text[:20_000])):
+    for match in islice(re.finditer(r"\{", text[:20_000]), _TRIES):
         try:
-            value, _ = _DECODER.raw_decode(text, start)
+            value, _ = _DECODER.raw_decode(text, match.start())
         except (ValueError, RecursionError):
             continue
         if isinstance(value, dict) and all(_is_text(key) for key in value):

@@ -158,16 +158,20 @@ class HomeIndex:
         *,
         keys: NDArray[np.int64] | None = None,
         per_speaker: bool = False,
+        of: Sequence[str | None] | None = None,
     ) -> list[Hit]:
         """The best `k` hits, best first; half of them of each speaker when `per_speaker` and there are just two.
 
-        `vector` or `terms` may be None to rank by the other alone. `keys`: only these entries.
+        `vector` or `terms` may be None to rank by the other alone. `keys`: only these entries; `of`: only these
+        speakers'.
         """
         if not self._row_of:
             return []
         allowed = self._alive[: self._count] & (self._expires[: self._count] > now)
         if keys is not None:
             allowed &= np.isin(self._keys[: self._count], keys)
+        if of is not None:
+            allowed &= np.isin(self._speaker[: self._count], [self._speakers.get(speaker, -1) for speaker in of])
         groups = [allowed]
         if per_speaker:
             speakers = np.unique(self._speaker[: self._count][allowed])

@@ -38,6 +38,7 @@ class Retriever:
         filtered: bool,
         *,
         per_speaker: bool,
+        of: Sequence[str | None] | None,
     ) -> list[tuple[int, Retrieved]]:
         """(key, retrieved) of the `k` best entries, best first. `narrowed`: the SQL of scope and filter."""
         found = []
@@ -48,7 +49,7 @@ class Retriever:
                 rows = db.execute(f"SELECT key FROM entry WHERE home = ? AND {narrowed[0]}", (home, *narrowed[1]))
                 keys = np.fromiter((row[0] for row in rows), dtype=np.int64)
             index = self._index(db, home)
-            hits = index.search(vector, terms, k, now, keys=keys, per_speaker=per_speaker)
+            hits = index.search(vector, terms, k, now, keys=keys, per_speaker=per_speaker, of=of)
             self._read_entries(db, index, [hit.key for hit in hits])
             found += [(hit.key, Retrieved(index.entries[hit.key], hit.score, hit.similarity)) for hit in hits]
         if len(homes) > 1:

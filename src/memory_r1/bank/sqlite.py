@@ -382,9 +382,14 @@ class MemoryBank:
                 self._recalled[key] = self._recalled.get(key, 0) + 1
         return [retrieved for _, retrieved in found]
 
-    def related(self, text: str, scope: Scope, k: int = 5) -> list[MemoryEntry]:
-        """The `k` entries nearest to a new fact: what the Memory Manager decides among. Not counted as a recall."""
-        found = self._nearest(self._embed_passages([text])[0], term_codes(text), scope, k)
+    def related(self, fact: Fact, scope: Scope, k: int = 5) -> list[MemoryEntry]:
+        """The `k` entries nearest to a new fact: what the Memory Manager decides among. Not counted as a recall.
+
+        Only entries of the same speaker, or of nobody: what one tells never overwrites what another told, as in the
+        paper, where each speaker has a bank.
+        """
+        vector, terms = self._embed_passages([fact.text])[0], term_codes(fact.text)
+        found = self._nearest(vector, terms, scope, k, of=(fact.speaker, None))
         return [retrieved.entry for _, retrieved in found]
 
     def _nearest(
@@ -396,13 +401,14 @@ class MemoryBank:
         filters: Mapping[str, Any] | None = None,
         per_speaker: bool = False,
         show_expired: bool = False,
+        of: Sequence[str | None] | None = None,
     ) -> list[tuple[int, Retrieved]]:
         narrowed = self._where(scope, filters, show_expired)
         now = -math.inf if show_expired else self._now().timestamp()
         with self._reading() as db:
             self._check_vectors(db)
             return self._retriever.nearest(
-                db, vector, terms, scope, k, now, narrowed, bool(filters), per_speaker=per_speaker
+                db, vector, terms, scope, k, now, narrowed, bool(filters), per_speaker=per_speaker, of=of
             )
 
     def _where(
