@@ -6,8 +6,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from memory_r1.bank import MemoryBank
+from memory_r1.errors import WeightsMissing
 from memory_r1.testing import HashEmbedder
 from memory_r1.types import Scope
+from memory_r1.weights import find
 
 ANN, BOB = Scope(user_id="ann"), Scope(user_id="bob")
 
@@ -32,3 +34,22 @@ def clock() -> Clock:
 def bank(clock: Clock) -> Iterator[MemoryBank]:
     with MemoryBank(embedder=HashEmbedder(), now=clock) as bank:
         yield bank
+
+
+def _skip_without(name: str) -> None:
+    try:
+        find(name)
+    except WeightsMissing as error:
+        pytest.skip(f"needs the real model: {error}")
+
+
+@pytest.fixture(scope="session")
+def needs_e5_small() -> None:
+    """For tests marked `models`: skips them where the embedder is not in the cache."""
+    _skip_without("e5-small")
+
+
+@pytest.fixture(scope="session")
+def needs_smollm2() -> None:
+    """For tests marked `models`: skips them where the language model is not in the cache."""
+    _skip_without("smollm2")

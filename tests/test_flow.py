@@ -68,7 +68,11 @@ def test_roles_send_each_step_to_its_model_and_count_what_it_costs() -> None:
 
     roles = Roles(costing(10), {"answer": costing(100)})
     replies = roles.complete([prompt("a", "answer"), prompt("b", "extract"), prompt("c", "answer")])
-    assert [(reply.text, reply.prompt_tokens) for reply in replies] == [("answer", 100), ("extract", 10), ("answer", 100)]
+    assert [(reply.text, reply.prompt_tokens) for reply in replies] == [
+        ("answer", 100),
+        ("extract", 10),
+        ("answer", 100),
+    ]
     assert roles.usage == {"answer": Usage(2, 200, 2), "extract": Usage(1, 10, 1)}
     assert roles.usage["answer"].tokens == 202
 

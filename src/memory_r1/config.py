@@ -28,11 +28,12 @@ def parts_from_config(config: Mapping[str, Any]) -> dict[str, Any]:
     "history_db_path" and "version" are read over, since history lies in the same file.
     """
     known = {"path", "llm", "embedder", "adapters", "vector_store", "history_db_path", "version"}
+    if not isinstance(config, Mapping):
+        raise InvalidInput(f"a configuration is a dict, not {config!r}")
     if unknown := set(config) - known:
         raise InvalidInput(f"unknown configuration {sorted(unknown)}; known: {sorted(known)}")
-    store = config.get("vector_store") or {}
-    path = config.get("path") or (store.get("config") or {}).get("path")
-    parts: dict[str, Any] = {"path": path, "adapters": config.get("adapters")}
+    _, store = _provider_and_settings(config.get("vector_store") or {}, "vector_store")
+    parts: dict[str, Any] = {"path": config.get("path") or store.get("path"), "adapters": config.get("adapters")}
     if config.get("llm"):
         parts["llm"] = _llm(config["llm"])
     if config.get("embedder"):
@@ -40,8 +41,19 @@ def parts_from_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return parts
 
 
-def _llm(section: Mapping[str, Any]) -> OpenAILLM | EmbeddedLLM:
-    provider, settings = section.get("provider", "openai_compatible"), section.get("config") or {}
+def _provider_and_settings(section: Any, part: str) -> tuple[str, Mapping[str, Any]]:
+    if not isinstance(section, Mapping):
+        raise InvalidInput(f'{part} must be {{"provider": …, "config": {{…}}}}, not {section!r}')
+    if unknown := set(section) - {"provider", "config"}:
+        raise InvalidInput(f"unknown {part} settings {sorted(unknown)}; known: ['config', 'provider']")
+    settings = section.get("config") or {}
+    if not isinstance(settings, Mapping):
+        raise InvalidInput(f'{part}\'s "config" must be a dict, not {settings!r}')
+    return section.get("provider", "openai_compatible"), settings
+
+
+def _llm(section: Any) -> OpenAILLM | EmbeddedLLM:
+    provider, settings = _provider_and_settings(section, "llm")
     if provider == "embedded":
         return EmbeddedLLM(_required(settings, "model", "llm"))
     return OpenAILLM(
@@ -49,8 +61,8 @@ def _llm(section: Mapping[str, Any]) -> OpenAILLM | EmbeddedLLM:
     )
 
 
-def _embedder(section: Mapping[str, Any]) -> OpenAIEmbedder | OnnxEmbedder:
-    provider, settings = section.get("provider", "openai_compatible"), section.get("config") or {}
+def _embedder(section: Any) -> OpenAIEmbedder | OnnxEmbedder:
+    provider, settings = _provider_and_settings(section, "embedder")
     if provider == "onnx":
         return OnnxEmbedder(_required(settings, "model", "embedder"))
     return OpenAIEmbedder(
@@ -68,7 +80,8 @@ def _base_url(provider: str, settings: Mapping[str, Any], part: str) -> str:
     url = settings.get("base_url") or settings.get(f"{provider}_base_url") or _ENDPOINTS[provider]
     if not url:
         raise InvalidInput(f'{part} provider {provider!r} needs "base_url", such as "http://localhost:8000/v1"')
-    return str(url)
+    # Mem0's "ollama_base_url" is the server's root, below which Ollama speaks its own protocol.
+    return str(url) if provider != "ollama" or str(url).rstrip("/").endswith("/v1") else str(url).rstrip("/") + "/v1"
 
 
 def _required(settings: Mapping[str, Any], name: str, part: str) -> str:

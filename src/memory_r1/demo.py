@@ -42,17 +42,15 @@ def show(memory: Memory, model: str, write: Write, style: Callable[..., str], *,
     """Run the demo on an empty bank, writing as it happens. `quick`: two days and two questions of it."""
     play, score = script(), Score()
     few = slice(2 if quick else None)
+    sessions = play["sessions"][few]
 
     def heading(text: str) -> None:
         write("\n" + style(text, bold=True))
 
     heading("1 · Remember")
-    write(
-        style(
-            f"Two friends, {' and '.join(play['speakers'])}, talk on four days. {model} decides what to keep.", dim=True
-        )
-    )
-    for session in play["sessions"][few]:
+    friends = " and ".join(play["speakers"])
+    write(style(f"Two friends, {friends}, talk on {len(sessions)} days. {model} decides what to keep.", dim=True))
+    for session in sessions:
         when = parse_time(session["time"])
         write("\n" + style(f"── {format_date(when)} ", fg="cyan"))
         for said in session["turns"]:
@@ -130,8 +128,9 @@ def show_undo(memory: Memory, write: Write, style: Callable[..., str]) -> None:
         write("  The bank is empty: there is nothing to undo.")
         return
     entry_id = last[0].entry_id
-    for operation in memory.bank.history(entry_id):
+    history = memory.bank.history(entry_id)
+    for operation in history:
         write("  " + operation_line(operation, style))
-    undone = memory.bank.undo(memory.bank.history(entry_id)[-1].id)
+    undone = memory.bank.undo([operation for operation in history if operation.after][-1].id)
     state = undone.after or {}
     write(style("  undo", bold=True) + f"   {'gone again' if undone.kind == 'DELETE' else state.get('text', '')}")

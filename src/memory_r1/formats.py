@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
-from memory_r1.bank import NewEntry
+from memory_r1.bank import MemoryBank, NewEntry
+from memory_r1.bank.writes import check_metadata, check_text
 from memory_r1.bench import locomo
 from memory_r1.dates import parse_time
 from memory_r1.errors import InvalidInput
 from memory_r1.transfer import FORMAT
-from memory_r1.types import Provenance, Scope, Turn
+from memory_r1.types import SCOPE_KEYS, Provenance, Scope, Turn
 
 Format = Literal["memory-r1", "locomo", "chat", "mem0"]
+MEM0 = "imported from Mem0"
+_HEAD = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +33,20 @@ class Dialogue:
 
 def detect(path: Path) -> Format:
     """What a file holds, by its beginning. Raises InvalidInput when it is none of the four."""
-    with path.open(encoding="utf-8") as file:
-        head = file.read(4096)
-    first = head.lstrip().partition("\n")[0]
-    if FORMAT in first:
+    with open_text(path) as file:
+        first = next((line for line in file if line.strip()), "")
+        head = first[:_HEAD] + file.read(_HEAD)
+    try:
+        message = json.loads(first)
+    except (ValueError, RecursionError):
+        message = None
+    if isinstance(message, dict) and message.get("format") == FORMAT:
         return "memory-r1"
-    if '"conversation"' in head or '"session_1"' in head or '"dia_id"' in head or '"qa"' in head:
-        return "locomo"
-    if '"content"' in first and '"role"' in first and not first.startswith("["):
+    if isinstance(message, dict) and "content" in message:
         return "chat"
-    if '"memory"' in head or '"results"' in head:
+    if any(f'"{name}"' in head for name in ("conversation", "session_1", "dia_id", "qa")):
+        return "locomo"
+    if any(f'"{name}"' in head for name in ("memory", "results", "memories")):
         return "mem0"
     raise InvalidInput(f"{path.name} is no memory-r1 export, LoCoMo file, chat JSONL or Mem0 export; name its --format")
 
@@ -59,62 +68,106 @@ def locomo_dialogues(path: Path, only: str | None = None, sessions: int | None =
 
 
 def chat_dialogue(path: Path, scope: Scope) -> Dialogue:
-    """One message a line: {"role", "content"}, and where they are there "name", "timestamp" and "id"."""
+    """One message a line: {"role", "content"}, and where they are there "name", "timestamp" and "id".
+
+    A message without an id gets one of the file's name, its line and its content, so that a file that has grown, or
+    another one of the same name, is remembered where it is new.
+    """
     turns = []
     for number, message in _lines(path):
-        content, role = message.get("content"), message.get("role", "user")
-        if role == "system":
-            continue
-        if not isinstance(content, str) or not content.strip():
-            raise InvalidInput(f'{path.name} line {number}: a message needs "content" with its text')
-        said = parse_time(message["timestamp"]) if message.get("timestamp") is not None else None
-        turns.append(
-            Turn(message.get("name") or role, content, said, str(message.get("id") or f"{path.name}:{number}"))
-        )
+        if message.get("role") != "system":
+            with _at(f"{path.name} line {number}"):
+                turns.append(_chat_turn(message, f"{path.name}:{number}"))
     return Dialogue(scope, tuple(turns))
+
+
+def _chat_turn(message: Mapping[str, Any], where: str) -> Turn:
+    content, speaker = message.get("content"), message.get("name") or message.get("role") or "user"
+    if not isinstance(content, str) or not content.strip():
+        raise InvalidInput('a message needs "content" with its text')
+    if not isinstance(speaker, str) or not speaker.isprintable():
+        raise InvalidInput(f"the name or role must be a string of printable characters, not {speaker!a:.80}")
+    said = None if message.get("timestamp") is None else parse_time(message["timestamp"])
+    turn_id = message.get("id")
+    if turn_id is None:
+        turn_id = f"{where}:{hashlib.sha256(check_text(content).encode()).hexdigest()[:8]}"
+    return Turn(speaker, check_text(content), said, str(turn_id))
 
 
 def mem0_entries(path: Path, scope: Scope | None) -> Iterator[NewEntry]:
     """Mem0's export or `get_all` result: stored as given, in each memory's own scope, else in `scope`."""
-    loaded = _json(path)
-    memories = loaded.get("results") or loaded.get("memories") if isinstance(loaded, dict) else loaded
+    memories = _json(path)
+    if isinstance(memories, dict):
+        memories = next((memories[name] for name in ("results", "memories") if name in memories), None)
     if not isinstance(memories, list):
         raise InvalidInput(f'{path.name} is no Mem0 export: it has no list of memories under "results"')
     for number, memory in enumerate(memories, 1):
-        if not isinstance(memory, dict) or not isinstance(memory.get("memory") or memory.get("text"), str):
-            raise InvalidInput(f'{path.name}: memory {number} has no text under "memory"')
-        ids = {name: memory[name] for name in ("user_id", "agent_id", "run_id") if memory.get(name)}
-        own = Scope(**ids) if ids else scope
-        if own is None:
-            raise InvalidInput(f"{path.name}: memory {number} says not whose it is; give --user")
-        said = memory.get("created_at")
-        expires = memory.get("expiration_date")
-        yield NewEntry(
-            text=memory.get("memory") or memory["text"],
-            scope=own,
-            event_time=parse_time(said) if said else None,
-            expires_at=parse_time(expires) if expires else None,
-            metadata=memory.get("metadata") or {},
-            provenance=Provenance(turn_id=None, reason=f"imported from Mem0: {memory.get('id')}"),
-        )
+        with _at(f"{path.name}: memory {number}"):
+            entry = _mem0_entry(memory, scope)
+        yield entry
+
+
+def _mem0_entry(memory: Any, scope: Scope | None) -> NewEntry:
+    text = (memory.get("memory") or memory.get("text")) if isinstance(memory, dict) else None
+    if not isinstance(text, str):
+        raise InvalidInput('there is no text under "memory"')
+    ids = {name: memory[name] for name in SCOPE_KEYS if memory.get(name)}
+    own = Scope(**ids) if ids else scope
+    if own is None:
+        raise InvalidInput("it says not whose it is; give --user")
+    said, expires = memory.get("created_at"), memory.get("expiration_date")
+    return NewEntry(
+        text=check_text(text),
+        scope=own,
+        event_time=parse_time(said) if said else None,
+        expires_at=parse_time(expires) if expires else None,
+        metadata=check_metadata(memory.get("metadata")),
+        provenance=Provenance(reason=f"{MEM0}: {memory['id']}" if memory.get("id") else MEM0),
+    )
+
+
+def not_here_yet(entries: Iterable[NewEntry], bank: MemoryBank) -> list[NewEntry]:
+    """The entries without those that an import of Mem0's export brought before, by Mem0's ids."""
+    here = {(logged.scope, logged.provenance.reason) for logged in bank.log()}
+    return [e for e in entries if e.provenance.reason == MEM0 or (e.scope, e.provenance.reason) not in here]
 
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        with open_text(path) as file:
+            return json.load(file)
+    except (json.JSONDecodeError, RecursionError) as error:
         raise InvalidInput(f"{path.name} is not JSON: {error}") from error
 
 
 def _lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    with path.open(encoding="utf-8") as file:
+    with open_text(path) as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
             try:
                 message = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise InvalidInput(f"{path.name} line {number} is not JSON: {error}") from error
             if not isinstance(message, dict):
                 raise InvalidInput(f"{path.name} line {number} is not a message object")
             yield number, message
+
+
+@contextmanager
+def open_text(path: Path) -> Iterator[TextIO]:
+    """The file opened as UTF-8, with or without a byte order mark."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            yield file
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{path.name} is not text in UTF-8: {error}") from error
+
+
+@contextmanager
+def _at(place: str) -> Iterator[None]:
+    """Errors inside name the place."""
+    try:
+        yield
+    except InvalidInput as error:
+        raise InvalidInput(f"{place}: {error}") from error

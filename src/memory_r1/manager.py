@@ -16,7 +16,7 @@ from memory_r1.bank.writes import MAX_TEXT
 from memory_r1.dates import annotate, event_time, format_date
 from memory_r1.errors import Conflict
 from memory_r1.flow import Flow
-from memory_r1.prompts import dated_line, instructions, numbered
+from memory_r1.prompts import instructions
 from memory_r1.recall import without_recall
 from memory_r1.replies import complete_strings, json_object, position, sentence
 from memory_r1.types import Fact, Logged, MemoryEntry, Message, Operation, Prompt, Provenance, Reply, Scope, Turn
@@ -45,24 +45,25 @@ def remember(
 ) -> Flow[list[Logged]]:
     """Remember a turn: one logged operation per fact, each fact seeing what the one before it changed.
 
+    First come NOOPs for what the extraction got wrong: a reply that cannot be read, a fact that is not in the turn.
+
     A turn with an id that was remembered before does nothing, and one that was interrupted goes on.
     """
-    logged = []
-    for fact in (yield from undecided_facts(turn, bank, scope)):
+    facts, logged = yield from undecided_facts(turn, bank, scope)
+    for fact in facts:
         logged.append((yield from decide_and_apply(fact, turn, bank, scope, k, metadata, expires_at)))
     return logged
 
 
-def undecided_facts(turn: Turn, bank: MemoryBank, scope: Scope) -> Flow[Sequence[Fact]]:
-    """The facts of a turn that no operation has been applied for yet."""
+def undecided_facts(turn: Turn, bank: MemoryBank, scope: Scope) -> Flow[tuple[Sequence[Fact], list[Logged]]]:
+    """The facts of a turn that no operation has been applied for yet, and what was logged about the others."""
     if turn.id is not None and (progress := bank.turn_progress(scope, turn.id)) is not None:
-        return progress.facts[progress.decided :]
+        return progress.facts[progress.decided :], []
     facts, unusable = yield from extract(turn)
-    for operation in unusable:
-        bank.apply(operation, scope)
+    logged = [bank.apply(operation, scope) for operation in unusable]
     if turn.id is not None:
         bank.begin_turn(scope, turn, facts)
-    return facts
+    return facts, logged
 
 
 def extract(turn: Turn) -> Flow[tuple[list[Fact], list[Operation]]]:
@@ -149,7 +150,8 @@ def extract_prompt(turn: Turn) -> Prompt:
 
 def manager_prompt(fact: Fact, related: Sequence[MemoryEntry]) -> Prompt:
     text, version = instructions("manage")
-    message = f"Memories:\n{numbered(related)}\nNew fact: {dated_line(fact.text, fact.event_time)}"
+    memories = "\n".join(f"{i}. {entry.text}" for i, entry in enumerate(related, 1))
+    message = f"Memories:\n{memories}\nNew fact: {fact.text}"
     messages = (Message("system", text), Message("user", message))
     return Prompt("manage", messages, operation_schema(len(related)), 160, version=version)
 

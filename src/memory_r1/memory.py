@@ -388,6 +388,7 @@ class AsyncMemory:
 
     add = _awaited(Memory.add)
     add_many = _awaited(Memory.add_many)
+    remember_turns = _awaited(Memory.remember_turns)
     update = _awaited(Memory.update)
     delete = _awaited(Memory.delete)
     delete_all = _awaited(Memory.delete_all)

@@ -76,18 +76,25 @@ def _logged(number: int, state: dict[str, Any]) -> Logged:
         if time is None:
             raise InvalidInput(f"line {number} has no time")
         for name in ("entry_id", "turn_id", "model", "adapter", "prompt_version", "reason"):
-            clean(state[name] or "")
+            clean("" if state[name] is None else state[name])
         if state["kind"] not in (*KINDS, "PURGE", "REEMBED"):
             raise ValueError(state["kind"])
+        before, after = _entry_state(state["before"]), _entry_state(state["after"])
+        if any(each and (each["scope"] != state["scope"] or not state["entry_id"]) for each in (before, after)):
+            raise ValueError("an entry of another scope, or without an id")
+        fact = fact_of(state["fact"]) if state["fact"] else None
+        if fact:
+            clean(fact.text)
+            clean("" if fact.speaker is None else fact.speaker)
         return Logged(
             id=int(state["id"]),
             kind=state["kind"],
             entry_id=state["entry_id"],
             time=time,
             scope=Scope(**state["scope"]) if state["scope"] else None,
-            before=_entry_state(state["before"]),
-            after=_entry_state(state["after"]),
-            fact=fact_of(state["fact"]) if state["fact"] else None,
+            before=before,
+            after=after,
+            fact=fact,
             provenance=Provenance(
                 state["turn_id"],
                 state["model"],
@@ -107,7 +114,7 @@ def _entry_state(state: dict[str, Any] | None) -> dict[str, Any] | None:
     if state is None:
         return None
     check_text(state["text"])
-    clean(state["speaker"] or "")
+    clean("" if state["speaker"] is None else state["speaker"])
     times = {
         name: moment(state[name]) for name in ("created_at", "updated_at", "event_time", "expires_at", "deleted_at")
     }

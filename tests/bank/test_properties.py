@@ -141,7 +141,9 @@ class BankMachine(RuleBasedStateMachine):
             states = [
                 {name: value for name, value in state.items() if name != "updated_at"}
                 for logged in self.bank.log()
-                for state in [logged.before if logged.id == number else logged.after if logged.id == undone.id else None]
+                for state in [
+                    logged.before if logged.id == number else logged.after if logged.id == undone.id else None
+                ]
                 if state is not None
             ]
             assert states[:1] == states[1:]
@@ -235,7 +237,7 @@ class BankMachine(RuleBasedStateMachine):
     def a_search_finds_what_is_so_now_and_nothing_else(self) -> None:
         now = self.clock.time
         for scope in SCOPES:
-            entries = [entry for entry in self.bank.all(scope, show_expired=True)]
+            entries = list(self.bank.all(scope, show_expired=True))
             fresh = {entry.id for entry in entries if entry.expires_at is None or entry.expires_at > now}
             assert {hit.entry.id for hit in self.bank.search("tea", scope, 1000)} == fresh
             for entry in entries[-2:]:
@@ -263,7 +265,7 @@ def within(scope: Scope, wider: Scope) -> bool:
     return wider.ids.items() <= scope.ids.items()
 
 
-BankMachine.TestCase.settings = settings(QUICK, max_examples=40, stateful_step_count=25)
+BankMachine.TestCase.settings = settings(QUICK, max_examples=25, stateful_step_count=25)
 test_any_sequence_of_operations = pytest.mark.filterwarnings("ignore")(BankMachine.TestCase)
 
 
@@ -318,7 +320,9 @@ def passes(operator: str, actual: Any, operand: Any) -> bool:
             return isinstance(actual, str) and isinstance(operand, str) and operand in actual
     if isinstance(actual, str) != isinstance(operand, str) or actual is None or isinstance(actual, bool | list):
         return False
-    return {"gt": actual > operand, "gte": actual >= operand, "lt": actual < operand, "lte": actual <= operand}[operator]
+    return {"gt": actual > operand, "gte": actual >= operand, "lt": actual < operand, "lte": actual <= operand}[
+        operator
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -326,9 +330,7 @@ def crowd() -> Any:
     """A bank of many tenants whose ids are alike, with all kinds of metadata."""
     random_ = random.Random(7)
     users, agents, runs = [[None, "x", "y", "X", "x y", "%", "x' OR 1=1 --"][:size] for size in (7, 3, 3)]
-    scopes = [
-        Scope(user, agent, run_) for user in users for agent in agents for run_ in runs if user or agent or run_
-    ]
+    scopes = [Scope(user, agent, run_) for user in users for agent in agents for run_ in runs if user or agent or run_]
     clock = Ticks()
     with MemoryBank(embedder=EMBEDDER, now=clock) as bank:
         entries = [
@@ -339,7 +341,11 @@ def crowd() -> Any:
                 expires_at=random_.choice([None, None, clock.time - timedelta(1), clock.time + timedelta(1)]),
                 metadata={
                     key: random_.choice(values)
-                    for key, values in (("topic", ["a", "b", None]), ("n", [1, 2, True, "a"]), ("tags", [["a"], [1, "b"]]))
+                    for key, values in (
+                        ("topic", ["a", "b", None]),
+                        ("n", [1, 2, True, "a"]),
+                        ("tags", [["a"], [1, "b"]]),
+                    )
                     if random_.random() < 0.7
                 },
             )
@@ -352,7 +358,7 @@ def crowd() -> Any:
         yield bank, scopes, bank.all(show_expired=True)
 
 
-@settings(QUICK, max_examples=2500)
+@settings(QUICK, max_examples=1000)
 @given(
     data=st.data(),
     filters=FILTERS,
@@ -380,7 +386,7 @@ def test_no_filter_and_no_scope_reaches_another_tenant(
     assert set(hits) == set(expected) if mode != "text" else set(hits) <= set(expected)
 
 
-@settings(QUICK, max_examples=500)
+@settings(QUICK, max_examples=150)
 @given(
     ids=st.dictionaries(st.sampled_from(["user_id", "agent_id", "run_id"]), st.sampled_from(["x", "y"]), min_size=1),
     place=st.sampled_from(["top", "AND", "keyword"]),
@@ -410,7 +416,7 @@ _KINDS = ["ADD", "UPDATE", "DELETE", "NOOP", "add", " Delete ", "NONE", "", "PUR
 _PLACES = [1, 2, 3, 0, -1, 4, 99, 10**400, -(10**30), 1.0, 1.5, float("inf"), float("nan"), True, False, None]
 _PLACES += ["1", " 2 ", "+1", "-1", "1.0", "２", "²", "1" * 5000, "one", [1], {"1": 1}, ""]
 _TEXTS = ["Ann has two dogs", "", " ", "\ud83d", "\x00", "a\x00b", "x" * 5000, "😀", None, 3, ["a"], {"a": "b"}, "\n\t"]
-_NOISE = list('{}[]":,\\ \n\t0123456789abctruefalsenull') + ["\ud83d", "\u202e", "😀", "\x00", "\\ud83d", "\\u0000"]
+_NOISE = [*list('{}[]":,\\ \n\t0123456789abctruefalsenull'), "�", "\u202e", "😀", "\x00", "\\ud83d", "\\u0000"]
 
 
 def _random_reply(random_: random.Random) -> str:
@@ -423,9 +429,9 @@ def _random_reply(random_: random.Random) -> str:
         opening, closing = random_.choice([("[", "]"), ('{"a":', "}"), ('{"operation":', "}"), ('{"facts":[', "]}")])
         return opening * deep + random_.choice(["", "1"]) + closing * random_.choice([0, deep])
     found = {
-        random_.choice(["operation", "operation", "Operation", "op"]): random_.choice(_KINDS),
-        random_.choice(["index", "index", "id"]): random_.choice(_PLACES),
-        random_.choice(["text", "text", "memory"]): random_.choice(_TEXTS),
+        random_.choice(["operation"] * 6 + ["Operation", "op"]): random_.choice(_KINDS[:4] * 3 + _KINDS),
+        random_.choice(["index"] * 6 + ["id"]): random_.choice(_PLACES[:3] * 6 + _PLACES),
+        random_.choice(["text"] * 6 + ["memory"]): random_.choice(_TEXTS[:1] * 9 + _TEXTS),
         random_.choice(["facts", "answer", "\ud83d"]): random_.choice([random_.choices(_TEXTS, k=3), "tea", None]),
         random_.choice(["keep", "x"]): random_.choice([random_.choices(_PLACES, k=4), 1, None, "1"]),
     }
@@ -443,15 +449,14 @@ def _random_reply(random_: random.Random) -> str:
 
 def _valid(reply: str) -> tuple[str, int | None] | None:
     """A reader of operations that shares no code with the product: (kind, position) or None."""
-    for start, char in enumerate(reply):
-        if char == "{":
-            try:
-                value, _ = json.JSONDecoder().raw_decode(reply[start:])
-            except (ValueError, RecursionError):
-                continue
-            if any(0xD800 <= ord(c) < 0xE000 for key in value for c in key):
-                continue
-            break
+    for start in [place for place, char in enumerate(reply) if char == "{"][:50]:
+        try:
+            value, _ = json.JSONDecoder().raw_decode(reply[start:])
+        except (ValueError, RecursionError):
+            continue
+        if any(0xD800 <= ord(c) < 0xE000 for key in value for c in key):
+            continue
+        break
     else:
         return None
     kind = value.get("operation")
@@ -474,24 +479,23 @@ def _valid(reply: str) -> tuple[str, int | None] | None:
     return kind, place
 
 
-def test_seven_thousand_replies_of_a_manager_never_raise_nor_touch_what_they_did_not_name() -> None:
+def test_six_thousand_replies_of_a_manager_never_raise_nor_touch_what_they_did_not_name() -> None:
     random_ = random.Random(2026)
     scope, others = Scope(user_id="ann"), Scope(user_id="bob")
     fact = '{"facts": ["Ann likes green tea"]}'
     texts = ["Ann likes black tea", "Ann likes green apples", "Ann likes white tea"]
     counted = dict.fromkeys(["ADD", "UPDATE", "DELETE", "NOOP", "unreadable"], 0)
-    bank = MemoryBank(embedder=EMBEDDER)
-    for _ in range(7_000):
-        if bank.count(scope) != 3 or len(bank.log()) > 300:
-            bank.close()
-            bank = MemoryBank(embedder=EMBEDDER)
-            bank.add_many([*(NewEntry(text, scope, "Ann") for text in texts), NewEntry("Ann likes tea", others, "Ann")])
+    template = MemoryBank(embedder=EMBEDDER)
+    template.add_many([*(NewEntry(text, scope, "Ann") for text in texts), NewEntry("Ann likes tea", others, "Ann")])
+    related = template.related(Fact("Ann likes green tea", "Ann"), scope)
+    before = live(template)
+    for _ in range(6_000):
+        bank = template.fork()
         reply = _random_reply(random_)
-        before = live(bank)
-        related = bank.related("Ann likes green tea", scope)
         llm = ScriptedLLM([fact, reply])
         (logged,) = run(remember(Turn("Ann", "I like green tea, Ann said"), bank, scope), llm)
         after = live(bank)
+        bank.close()
         changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
         valid = _valid(reply)
         if valid is None:
@@ -506,36 +510,34 @@ def test_seven_thousand_replies_of_a_manager_never_raise_nor_touch_what_they_did
             assert changed == {related[place - 1].id}, reply
         else:
             assert changed == ({logged.entry_id} if kind == "ADD" else set()), reply
-        if kind in ("UPDATE", "ADD"):  # back to three entries that the next reply may name
-            bank.purge(entry_id=str(logged.entry_id))
-            bank.add_many([NewEntry(texts[0], scope, "Ann")] if kind == "UPDATE" else [])
-    bank.close()
     assert min(counted.values()) > 20, counted
 
 
 def test_two_thousand_replies_of_an_extractor_never_raise_and_are_counted_or_kept() -> None:
     random_ = random.Random(2027)
     scope = Scope(user_id="ann")
-    with MemoryBank(embedder=EMBEDDER) as bank:
-        for _ in range(2_000):
-            reply = _random_reply(random_)
-            before = len(bank.log())
-            logged = run(
-                remember(Turn("Ann", "Ann has two dogs and x"), bank, scope),
-                ScriptedLLM(lambda prompt, reply=reply: reply if prompt.step == "extract" else '{"operation":"NOOP"}'),
-            )
-            new = bank.log()[before:]
-            assert all(each in new for each in logged)
-            for each in new:
-                assert each.kind in ("ADD", "NOOP")
-                assert each.fact is not None
-                if each.kind == "ADD":
-                    assert json.dumps(each.after)  # nothing that JSON or UTF-8 cannot hold
-            if "{" not in reply and '"' not in reply:
-                assert [each.provenance.reason for each in new] == ["unreadable"], reply
-            if bank.count() > 20:
-                bank.delete_all(scope)
-        assert bank.check() == []
+    bank = MemoryBank(embedder=EMBEDDER)
+    for number in range(2_000):
+        if number % 20 == 0:
+            assert bank.check() == []
+            bank.close()
+            bank = MemoryBank(embedder=EMBEDDER)
+        reply = _random_reply(random_)
+        before = len(bank.log())
+        logged = run(
+            remember(Turn("Ann", "Ann has two dogs and x"), bank, scope),
+            ScriptedLLM(lambda prompt, reply=reply: reply if prompt.step == "extract" else '{"operation":"NOOP"}'),
+        )
+        new = bank.log()[before:]
+        assert all(each in new for each in logged)
+        for each in new:
+            assert each.kind in ("ADD", "NOOP")
+            assert each.fact is not None
+            if each.kind == "ADD":
+                assert json.dumps(each.after)  # nothing that JSON or UTF-8 cannot hold
+        if "{" not in reply and '"' not in reply:
+            assert [each.provenance.reason for each in new] == ["unreadable"], reply
+    bank.close()
 
 
 def test_two_thousand_replies_of_an_answerer_never_raise_and_use_only_what_was_shown() -> None:
@@ -564,7 +566,7 @@ def test_two_thousand_replies_of_an_answerer_never_raise_and_use_only_what_was_s
 # --- Export and import ---
 
 
-@settings(QUICK, max_examples=60)
+@settings(QUICK, max_examples=40)
 @given(data=st.data())
 def test_an_import_of_an_export_exports_the_same_and_importing_twice_is_importing_once(data: st.DataObject) -> None:
     clock = Ticks()
@@ -586,7 +588,7 @@ def test_an_import_of_an_export_exports_the_same_and_importing_twice_is_importin
             elif kind == "purge" and entries:
                 bank.purge(entry_id=entries[0].id)
             elif kind in ("UPDATE", "DELETE") and entries:
-                bank.apply(Operation(kind, Fact(text, when), entries[0], text, how), scope)  # type: ignore[arg-type]
+                bank.apply(Operation(kind, Fact(text, "Ann", when), entries[0], text, how), scope)  # type: ignore[arg-type]
         lines = exported(bank)
         came = import_lines(other, lines)
         assert came == len(fold(bank.log()))

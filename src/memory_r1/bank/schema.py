@@ -5,6 +5,7 @@ docs/storage-format.md describes the tables for readers of the file.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from memory_r1.errors import BankBusy, BankCorrupt, BankError, BankFull, BankToo
 
 APPLICATION_ID = 0x4D52_3101  # "MR1" and a one: how `file` and we know a memory bank
 BUSY_SECONDS = 60.0
+_RESTORE = "restore it from a copy (memory-r1 export makes one)"
 
 
 def m001_entries_and_operations(db: sqlite3.Connection) -> None:
@@ -69,6 +71,8 @@ def translated_errors(path: str) -> Iterator[None]:
         yield
     except (UnicodeEncodeError, OverflowError) as error:
         raise InvalidInput(f"half of a surrogate pair or a number of more than 64 bits: {error}") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise BankCorrupt(f"{path} is damaged; {_RESTORE}: {error}") from error
     except sqlite3.DatabaseError as error:
         code = getattr(error, "sqlite_errorname", "") or ""
         if "binding parameter" in str(error):
@@ -80,9 +84,7 @@ def translated_errors(path: str) -> Iterator[None]:
         if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             raise BankBusy(f"another process has held {path} for {BUSY_SECONDS:.0f} s; try again") from error
         if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-            raise BankCorrupt(
-                f"{path} is damaged or is not a memory bank; restore it from a copy (memory-r1 export makes one)"
-            ) from error
+            raise BankCorrupt(f"{path} is damaged or is not a memory bank; {_RESTORE}") from error
         raise BankError(f"{path}: {error}") from error
 
 

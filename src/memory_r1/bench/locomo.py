@@ -122,7 +122,9 @@ def _dataset(samples: Sequence[Mapping[str, Any]]) -> Locomo:
         for number, qa in enumerate(sample["qa"]):
             labels = [str(label) for label in qa.get("evidence") or ()]
             read = [_turn_ids(label) for label in labels]
-            repaired += sum(ids != [label] and bool(turns.intersection(ids)) for ids, label in zip(read, labels))
+            repaired += sum(
+                ids != [label] and bool(turns.intersection(ids)) for ids, label in zip(read, labels, strict=True)
+            )
             dropped += sum(not turns.intersection(ids) for ids in read)
             evidence = dict.fromkeys(turn_id for ids in read for turn_id in ids if turn_id in turns)
             category = int(qa["category"])

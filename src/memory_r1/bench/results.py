@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
 import sqlite3
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ import numpy as np
 
 import memory_r1
 from memory_r1.errors import InvalidInput
+
+NO_MATPLOTLIB = "plots need matplotlib: pip install 'memory-r1[bench]'"
 
 
 def provenance() -> dict[str, Any]:
@@ -63,19 +66,28 @@ def _commit() -> str | None:
         return None
 
 
-def write(result: Mapping[str, Any], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def save(
+    result: Mapping[str, Any], folder: Path, plot: Callable[[Mapping[str, Any], Path], None], say: Callable[[str], None]
+) -> None:
+    """Write NAME.json and NAME.png into a folder, NAME being the benchmark's; without matplotlib just the first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{result['benchmark']}.json"
     path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if importlib.util.find_spec("matplotlib"):
+        plot(result, path.with_suffix(".png"))
+    else:
+        say(NO_MATPLOTLIB)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns of equal width; the first one left-aligned, the others right-aligned."""
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
-    lines = [
-        "  ".join(cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(zip(row, widths)))
-        for row in (head, ["-" * width for width in widths], *rows)
-    ]
-    return "\n".join(line.rstrip() for line in lines)
+    lines = []
+    for row in (head, ["-" * width for width in widths], *rows):
+        first, *others = row
+        cells = [first.ljust(widths[0]), *map(str.rjust, others, widths[1:])]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
 
 
 def pyplot() -> Any:
@@ -83,7 +95,7 @@ def pyplot() -> Any:
     try:
         import matplotlib
     except ImportError as error:
-        raise InvalidInput("plots need matplotlib: pip install 'memory-r1[bench]'") from error
+        raise InvalidInput(NO_MATPLOTLIB) from error
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 

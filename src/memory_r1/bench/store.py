@@ -7,9 +7,11 @@ add depends most: that is why every add stands beside a bare SQLite commit of th
 
 from __future__ import annotations
 
+import gc
 import sqlite3
 import tempfile
 import time
+import tracemalloc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,9 @@ from numpy.typing import NDArray
 
 from memory_r1.bank import MemoryBank, NewEntry
 from memory_r1.bench import mem0_store, results
+from memory_r1.bench.store_report import against_mem0, goals
+from memory_r1.bench.store_report import plot as plot
+from memory_r1.bench.store_report import table as table
 from memory_r1.errors import InvalidInput
 from memory_r1.types import Scope
 
@@ -61,12 +66,8 @@ class Material:
     vectors: NDArray[np.float32]
 
     @property
-    def all_texts(self) -> list[str]:
-        return self.texts + self.more + self.queries
-
-    @property
     def embedder(self) -> StubEmbedder:
-        return StubEmbedder(self.all_texts, self.vectors)
+        return StubEmbedder(self.texts + self.more + self.queries, self.vectors)
 
 
 def material(count: int, seed: int) -> Material:
@@ -81,13 +82,12 @@ def material(count: int, seed: int) -> Material:
 
 
 def _vocabulary(rng: np.random.Generator, size: int = 5_000) -> list[str]:
-    """Words of one to four syllables, short ones first, as frequent words are."""
+    """Different words of one to three syllables, short ones first, as frequent words are."""
     syllables = [consonant + vowel for consonant in "bcdfghjklmnprstvwz" for vowel in "aeiou"]
     found: dict[str, None] = {}
     while len(found) < size:
-        found["".join(rng.choice(syllables, size=1 + min(3, len(found).bit_length() // 4)))] = None
-        if len(found) in (60, 700):  # few short words exist: go on with longer ones before they run out
-            found[f"{len(found)}"] = None
+        length = 1 + (len(found) >= 50) + (len(found) >= 1_000)
+        found["".join(rng.choice(syllables, length))] = None
     return list(found)
 
 
@@ -106,9 +106,10 @@ def run(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Measure, write `out` where given, and return the result: "banks" by size and layout, "fork", "goals", "mem0".
+    """Measure, write store.json and store.png into the folder `out`, and return the result.
 
-    `against="mem0"` also fills Mem0 2.2.1 with a local Qdrant, up to 10,000 entries, in an environment of its own.
+    "banks" by size and layout, "fork" by size, "goals". `against="mem0"` also fills Mem0 2.2.1 with a local Qdrant, up
+    to 10,000 entries, in an environment of its own: "mem0".
     """
     if against not in (None, "mem0"):
         raise InvalidInput(f"cannot compare with {against!r}; only mem0")
@@ -128,12 +129,14 @@ def run(
         result["fork"] = {str(size): _fork(folder, given, size, say) for size in FORKS}
         if against:
             few = [size for size in sizes if size <= 10_000] or [10_000]
-            theirs = mem0_store.measure(folder, given.all_texts, given.vectors, given.queries, few, TOP, say)
-            result["mem0"] = {**theirs, "ratios": _ratios(theirs, result["banks"])}
+            theirs = mem0_store.measure(
+                folder, given.texts, given.more[:ADDS], given.queries, given.vectors, few, TOP, say
+            )
+            result["mem0"] = {**theirs, "times_faster": against_mem0(theirs["banks"], result["banks"])}
     result["goals"] = goals(result)
     result["machine"]["load_1_minute_after"] = results.load()
     if out:
-        results.write(result, out)
+        results.save(result, out, plot, say)
     return result
 
 
@@ -151,7 +154,6 @@ def _bank(folder: Path, given: Material, size: int, scopes: int, say: Progress) 
             bank.add_many(entries[first : first + BATCH])
         figures["bulk_rows_per_s"] = round(size / (time.perf_counter() - start))
     figures["file_mb"] = _mb(path.stat().st_size)
-    before = _resident_mb()
     start = time.perf_counter()
     with MemoryBank(path, embedder=embedder) as bank:
         figures["open_ms"] = _ms(start)
@@ -160,8 +162,6 @@ def _bank(folder: Path, given: Material, size: int, scopes: int, say: Progress) 
         figures["first_search_ms"] = _ms(start)
         for owner in owners:
             bank.search(given.queries[0], owner, TOP)
-        after = _resident_mb()
-        figures["memory_mb"] = None if before is None or after is None else round(after - before, 1)
         for mode in MODES:
             figures[f"{mode}_ms"] = _spread([_searched(bank, given, owners, i, mode) for i in range(QUERIES)])
         if scopes > 1:
@@ -174,7 +174,22 @@ def _bank(folder: Path, given: Material, size: int, scopes: int, say: Progress) 
             fresh.append(_ms(start))
         figures["search_after_add_ms"] = _spread(fresh)
         figures |= _adds(folder / f"{path.stem}-bare.db", bank, given, owners, size)
+    figures["memory_mb"] = _memory(path, given, owners)
     return figures
+
+
+def _memory(path: Path, given: Material, owners: Sequence[Scope]) -> float:
+    """MB that Python and numpy hold once every scope has been searched; SQLite's page cache of 2 MB comes on top."""
+    embedder = given.embedder
+    tracemalloc.start()
+    try:
+        with MemoryBank(path, embedder=embedder) as bank:
+            for owner in owners:
+                bank.search(given.queries[0], owner, TOP)
+            gc.collect()
+            return _mb(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
 
 
 def _searched(bank: MemoryBank, given: Material, owners: Sequence[Scope], i: int, mode: Mode) -> float:
@@ -188,7 +203,7 @@ def _beside_one(
     folder: Path, many: MemoryBank, given: Material, owners: Sequence[Scope], size: int
 ) -> dict[str, float]:
     """p50 in one of many scopes over p50 in a bank of one scope of as many entries, searched in turns."""
-    ratios = {}
+    ratios: dict[str, float] = {}
     with MemoryBank(folder / f"one-{size}.db", embedder=given.embedder) as one:
         one.add_many([NewEntry(text, owners[0]) for text in given.texts[: size - one.count()]])
         for mode in MODES[:2]:
@@ -254,47 +269,6 @@ def _fork(folder: Path, given: Material, size: int, say: Progress) -> dict[str, 
     return {name: _spread(values)["p50"] for name, values in times.items()}
 
 
-def _ratios(theirs: dict[str, Any], banks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """How many times longer Mem0 takes (p50 over p50), by size."""
-    ours = {bank["entries"]: bank for bank in banks if bank["scopes"] == 1}
-    return [
-        {"entries": bank["entries"]}
-        | {"add": round(bank["add_ms"]["p50"] / ours[bank["entries"]]["add_ms"]["p50"], 1)}
-        | {mode: round(bank["search_ms"]["p50"] / ours[bank["entries"]][f"{mode}_ms"]["p50"], 1) for mode in MODES[:2]}
-        for bank in theirs["banks"]
-        if bank["entries"] in ours
-    ]
-
-
-def goals(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each goal that this run measured: {"what", "value", "goal", "met"}; "≤" where `at_most`, else "≥"."""
-    found: list[dict[str, Any]] = []
-
-    def goal(what: str, value: float, limit: float, *, at_most: bool = True) -> None:
-        met = value <= limit if at_most else value >= limit
-        found.append({"what": what, "value": value, "goal": limit, "at_most": at_most, "met": met})
-
-    for bank in result["banks"]:
-        size, where = bank["entries"], f"{bank['entries']:,} entries"
-        if bank["scopes"] > 1:
-            each = f"{bank['scopes']} scopes of {size // bank['scopes']:,}"
-            for mode, ratio in bank["beside_one_scope"].items():
-                goal(f"{mode} search, {each} / one such scope (10 % is noise)", ratio, 1.1)
-            continue
-        goal(f"durable add / bare commit, {where}", bank["add_over_bare_commit"], 1.5)
-        goal(f"bulk add, rows/s, {where}", bank["bulk_rows_per_s"], 10_000, at_most=False)
-        if size == 10_000:
-            goal(f"vector top-{TOP} p50, ms, {where}", bank["vector_ms"]["p50"], 0.5)
-            goal(f"hybrid top-{TOP} p50, ms, {where}", bank["hybrid_ms"]["p50"], 6.0)
-            goal(f"hybrid top-{TOP} p50, ms, {where} (stretch)", bank["hybrid_ms"]["p50"], 1.5)
-    for ratio in result.get("mem0", {}).get("ratios", ()):
-        where = f"{ratio['entries']:,} entries"
-        goal(f"add, times faster than Mem0, {where}", ratio["add"], 5, at_most=False)
-        goal(f"vector search, times faster than Mem0, {where}", ratio["vector"], 100, at_most=False)
-        goal(f"hybrid search, times faster than Mem0, {where}", ratio["hybrid"], 100, at_most=False)
-    return found
-
-
 def _ms(start: float) -> float:
     return (time.perf_counter() - start) * 1e3
 
@@ -305,12 +279,3 @@ def _mb(size: float) -> float:
 
 def _spread(times: Sequence[float]) -> dict[str, float]:
     return {"p50": round(float(np.median(times)), 4), "p95": round(float(np.percentile(times, 95)), 4)}
-
-
-def _resident_mb() -> float | None:
-    """This process's memory in MB; None where /proc does not tell."""
-    try:
-        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return None
-    return next(int(line.split()[1]) / 1e3 for line in status.splitlines() if line.startswith("VmRSS"))

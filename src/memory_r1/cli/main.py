@@ -12,15 +12,16 @@ from typing import Any
 import click
 
 from memory_r1 import demo as the_demo
-from memory_r1 import formats, weights
+from memory_r1 import formats, transfer, weights
 from memory_r1.audit import audit as find
+from memory_r1.bank import MemoryBank
 from memory_r1.cli import options
 from memory_r1.cli.bench import bench
-from memory_r1.cli.options import as_json, db, entry_id_of, ids_of, model, open_memory, scope_of, whose
-from memory_r1.cli.output import Group, columns, counted, entry_line, operation_lines, result_line, show
+from memory_r1.cli.options import as_json, db, entry_id_of, ids_of, model, open_memory, scope_of, whose, whose_or_all
+from memory_r1.cli.output import Group, columns, counted, entry_line, operation_lines, result_line, scope_name, show
 from memory_r1.errors import EntryNotFound
-from memory_r1.memory import added, entry_dict
-from memory_r1.types import Logged, Turn
+from memory_r1.memory import added, entry_dict, operation_dict
+from memory_r1.types import Logged, Scope, Turn
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -65,7 +66,10 @@ def add(
             [message], **ids_of(user_id, agent_id, run_id), timestamp=timestamp, infer=not raw, dry_run=dry_run
         )
     nothing = ["Nothing worth remembering was found in it (--raw stores a text as it is)."]
-    show(result, as_json, map(result_line, result["results"]) if result["results"] else nothing)
+    lines = [result_line(item) for item in result["results"]] or nothing
+    if dry_run:
+        lines.append(click.style("Nothing was changed: this was a dry run.", dim=True))
+    show(result, as_json, lines)
 
 
 @main.command()
@@ -101,7 +105,7 @@ def ask(
 
 @main.command()
 @click.argument("query", nargs=-1, required=True)
-@click.option("-k", "--top-k", default=10, show_default=True, help="How many.")
+@click.option("-k", "--top-k", type=click.IntRange(1), default=10, show_default=True, help="How many.")
 @click.option("--as-of", help="As the bank was at this time, such as 2026-05-08.")
 @options.options(whose, db, as_json)
 def search(
@@ -136,9 +140,7 @@ def list_(
     """List memories, oldest first."""
     with open_memory(db) as memory:
         if everybody:
-            scopes = [
-                (" ".join(f"{k}={v}" for k, v in scope.ids.items()), count) for scope, count in memory.bank.scopes()
-            ]
+            scopes = [(scope_name(scope), count) for scope, count in memory.bank.scopes()]
             show(
                 [{"scope": scope, "entries": count} for scope, count in scopes],
                 as_json,
@@ -165,7 +167,12 @@ def show_(entry_id: str, db: Path | None, as_json: bool) -> None:
 @main.command()
 @click.argument("entry_id", required=False)
 @click.option(
-    "-n", "--last", default=20, show_default=True, help="Without ENTRY_ID: how many of the latest operations."
+    "-n",
+    "--last",
+    type=click.IntRange(1),
+    default=20,
+    show_default=True,
+    help="Without ENTRY_ID: how many of the latest operations.",
 )
 @options.options(whose, db, as_json)
 def history(
@@ -178,8 +185,6 @@ def history(
     run_id: str | None,
 ) -> None:
     """Show every operation on a memory, or the latest ones of a scope. Their numbers are for `undo`."""
-    from memory_r1.memory import operation_dict
-
     with open_memory(db) as memory:
         if entry_id:
             found = memory.history(entry_id_of(memory, entry_id))
@@ -233,14 +238,15 @@ def purge(
         else:
             scope = scope_of(user_id, agent_id, run_id)
             if not yes:
-                click.confirm(f"Erase all {memory.bank.count(scope)} memories of {scope.ids} for good?", abort=True)
+                held = counted(memory.bank.count(scope), "memory", "memories")
+                click.confirm(f"Erase {scope_name(scope)} ({held} and all history) for good?", abort=True)
             count = memory.purge(**scope.ids)
     show({"purged": count}, as_json, [f"Erased {counted(count, 'memory', 'memories')}."])
 
 
 @main.command("export")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path), required=False)
-@options.options(whose, db)
+@options.options(whose_or_all, db)
 def export(file: Path | None, db: Path | None, user_id: str | None, agent_id: str | None, run_id: str | None) -> None:
     """Write the whole bank, or one scope, with its history as JSON lines to FILE (or the terminal)."""
     ids = {"user_id": user_id, "agent_id": agent_id, "run_id": run_id}
@@ -263,7 +269,9 @@ def export(file: Path | None, db: Path | None, user_id: str | None, agent_id: st
     "--format", "form", type=click.Choice(["memory-r1", "locomo", "chat", "mem0"]), help="Default: by content."
 )
 @click.option("--dialogue", help="LoCoMo: only this conversation, such as conv-26.")
-@click.option("--sessions", type=int, help="LoCoMo: only the first N dated sessions of each conversation.")
+@click.option(
+    "--sessions", type=click.IntRange(1), help="LoCoMo: only the first N dated sessions of each conversation."
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be imported and change nothing.")
 @options.options(whose, model, db, as_json)
 def import_(
@@ -285,31 +293,32 @@ def import_(
     it stopped, and a turn that was remembered is not remembered again.
     """
     form = form or formats.detect(file)
+    said = "would be imported" if dry_run else "imported"
     with open_memory(db, **llm) as memory:
         if form == "memory-r1":
-            with file.open(encoding="utf-8") as exported:
-                count = 0 if dry_run else memory.import_(exported)
-            show({"entries": count}, as_json, [f"{counted(count, 'entry', 'entries')} imported, history and all."])
+            with formats.open_text(file) as exported:
+                count = transfer.import_lines(memory.bank.fork() if dry_run else memory.bank, exported)
+            lines = [f"{counted(count, 'entry', 'entries')} {said}, history and all."]
+            show({"entries": count}, as_json, lines)
             return
         scope = scope_of(user_id, agent_id, run_id)
         if form == "mem0":
-            entries = list(formats.mem0_entries(file, scope))
+            entries = formats.not_here_yet(formats.mem0_entries(file, scope), memory.bank)
             if not dry_run:
                 memory.bank.add_many(entries)
-            said = "would be imported" if dry_run else "imported"
-            show(
-                {"entries": len(entries)},
-                as_json,
-                [f"{counted(len(entries), 'memory', 'memories')} {said} as they are."],
-            )
+            lines = [f"{counted(len(entries), 'memory', 'memories')} {said} as they are."]
+            show({"entries": len(entries)}, as_json, lines)
             return
         if form == "locomo":
             dialogues = formats.locomo_dialogues(file, dialogue, sessions)
         else:
             dialogues = [formats.chat_dialogue(file, scope)]
         turns = sum(len(one.turns) for one in dialogues)
+        before = sum(_remembered(memory.bank, one.scope, turn) for one in dialogues for turn in one.turns)
+        whole = f"{counted(turns, 'turn')} of {', '.join(scope_name(one.scope) for one in dialogues)}"
+        whole += f", {before} of them remembered before" if before else ""
         if dry_run:
-            show({"turns": turns}, as_json, [f"{counted(turns, 'turn')} in {counted(len(dialogues), 'dialogue')}"])
+            show({"turns": turns, "remembered_before": before}, as_json, [whole])
             return
         logged = _remember_all(memory, dialogues, turns)
         result = added(logged)
@@ -321,10 +330,16 @@ def import_(
     spent = sum(used["tokens"] for used in usage.values())
     summary = ", ".join(f"{count} {kind}" for kind, count in counts.items())
     lines = [
-        f"{counted(turns, 'turn')}: {summary}; {result['unreadable']} unreadable",
-        f"{spent:,} model tokens, {spent / max(turns, 1):.0f} a turn",
+        f"{whole}: {summary}; {result['unreadable']} unreadable",
+        f"{spent:,} model tokens, {spent / max(turns - before, 1):.0f} a turn",
     ]
-    show({"turns": turns, "operations": counts, "unreadable": result["unreadable"], "usage": usage}, as_json, lines)
+    value = {"turns": turns, "remembered_before": before, "operations": counts, "unreadable": result["unreadable"]}
+    show({**value, "usage": usage}, as_json, lines)
+
+
+def _remembered(bank: MemoryBank, scope: Scope, turn: Turn) -> bool:
+    progress = bank.turn_progress(scope, turn.id) if turn.id is not None else None
+    return progress is not None and progress.done
 
 
 def _remember_all(memory: Any, dialogues: Iterable[formats.Dialogue], turns: int) -> list[Logged]:
@@ -341,8 +356,14 @@ def _remember_all(memory: Any, dialogues: Iterable[formats.Dialogue], turns: int
 
 
 @main.command()
-@click.option("--stale-days", default=180, show_default=True, help="Neither changed nor recalled for so long is stale.")
-@options.options(whose, db, as_json)
+@click.option(
+    "--stale-days",
+    type=click.IntRange(0),
+    default=180,
+    show_default=True,
+    help="Neither changed nor recalled for so long is stale.",
+)
+@options.options(whose_or_all, db, as_json)
 def audit(
     stale_days: int,
     db: Path | None,
@@ -368,8 +389,8 @@ def audit(
 
 
 @main.command()
-@options.options(model, db)
-def reembed(db: Path | None, **_: Any) -> None:
+@options.options(db, as_json)
+def reembed(db: Path | None, as_json: bool) -> None:
     """Compute every vector of a bank anew with the default embedder."""
     from memory_r1.bank.upkeep import reembed_file
     from memory_r1.embed import default_embedder
@@ -382,7 +403,7 @@ def reembed(db: Path | None, **_: Any) -> None:
             bar.update(done - bar.pos)
 
         count = reembed_file(db or default_path(), default_embedder(), progress)
-    click.echo(f"{counted(count, 'entry', 'entries')} embedded anew.")
+    show({"entries": count}, as_json, [f"{counted(count, 'entry', 'entries')} embedded anew."])
 
 
 @main.command()
@@ -391,7 +412,7 @@ def reembed(db: Path | None, **_: Any) -> None:
 def demo(quick: bool, as_json: bool, **llm: Any) -> None:
     """Watch a bundled dialogue being remembered and asked about by the real model. Nothing is scripted."""
     with open_memory(":memory:", **llm) as memory:
-        name = llm["model"] or "SmolLM2-135M-Instruct, untrained"
+        name = llm["model"] or "SmolLM2-135M-Instruct" + (" with adapters" if llm["adapters"] else ", untrained")
         write = (lambda _: None) if as_json else click.echo
         score = the_demo.show(memory, str(name), write, click.style, quick=quick)
         usage = sum(used.tokens for used in memory.llm.usage.values())

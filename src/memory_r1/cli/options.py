@@ -32,11 +32,18 @@ db = click.option(
     help="The bank's file. Default: memory.db in the platform's data folder.",
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
-whose = options(
-    click.option("--user", "user_id", help=f'Whose memory. Default, when no other id is given: "{DEFAULT_USER}".'),
-    click.option("--agent", "agent_id", help="The agent whose memory it is."),
-    click.option("--run", "run_id", help="The run or session it belongs to."),
-)
+
+
+def _ids(default: str) -> Decorator:
+    return options(
+        click.option("--user", "user_id", help=f"Whose memory. Default, when no other id is given: {default}."),
+        click.option("--agent", "agent_id", help="The agent whose memory it is."),
+        click.option("--run", "run_id", help="The run or session it belongs to."),
+    )
+
+
+whose = _ids(f'"{DEFAULT_USER}"')
+whose_or_all = _ids("everybody's")
 model = options(
     click.option("--model", help="A GGUF file, or a name that `memory-r1 models list` shows. Default: smollm2."),
     click.option(
@@ -68,11 +75,11 @@ def open_memory(
     api_key: str | None = None,
 ) -> Memory:
     """The bank with the default embedder and the model that the options name, which loads at its first prompt."""
-    embedder = default_embedder()
     by_step = dict(map(_adapter, adapters))
     if base_url is None and model is None:
-        return Memory(path, embedder=embedder, adapters=by_step)
-    return Memory(path, llm=open_llm(model, by_step, base_url, api_key), embedder=embedder)
+        return Memory(path, embedder=default_embedder(), adapters=by_step)
+    llm = open_llm(model, by_step, base_url, api_key)  # before the embedder: a mistake in the options shows at once
+    return Memory(path, llm=llm, embedder=default_embedder())
 
 
 def open_llm(model: str | None, adapters: dict[Step, Path], base_url: str | None, api_key: str | None) -> LLM:
@@ -90,11 +97,12 @@ def model_file(name: str) -> Path:
     """A model by path, by its name in the catalogue (pulled when it is not there), or by file name in the cache."""
     if Path(name).is_file():
         return Path(name)
-    if name in weights.CATALOGUE:
+    known = [one.name for one in weights.CATALOGUE.values() if one.files[0].path.endswith(".gguf")]
+    if name in known:
         return weights.pull(name)
     if (cached := weights.cache_directory() / name).is_file():
         return cached
-    raise InvalidInput(f"no model {name!r}: give a GGUF file, or one of {', '.join(weights.CATALOGUE)}")
+    raise InvalidInput(f"no model {name!r}: give a GGUF file that is there, or one of {', '.join(known)}")
 
 
 def _adapter(given: str) -> tuple[Step, Path]:

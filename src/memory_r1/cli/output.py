@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from memory_r1.errors import MemoryR1Error
+from memory_r1.types import Scope
 
 COLOURS = {"ADD": "green", "UPDATE": "blue", "DELETE": "red", "PURGE": "red"}
 
@@ -21,6 +22,10 @@ class Group(click.Group):
             return super().invoke(ctx)
         except MemoryR1Error as error:
             raise click.ClickException(str(error)) from error
+        except OSError as error:
+            if error.filename is None:  # a closed pipe is click's to handle
+                raise
+            raise click.ClickException(f"{error.filename}: {error.strerror}") from error
         except KeyboardInterrupt:
             click.echo("\nStopped. All that was done so far is kept; the same command goes on from there.", err=True)
             ctx.exit(130)
@@ -48,6 +53,10 @@ def operation_lines(operation: Mapping[str, Any]) -> Iterable[str]:
         yield f"       + {operation['new_memory']}"
     elif kind == "NOOP" and operation["fact"]:
         yield click.style(f"       {operation['fact']}", dim=True)
+
+
+def scope_name(scope: Scope) -> str:
+    return " ".join(f"{name}={value}" for name, value in scope.ids.items())
 
 
 def entry_line(entry: Mapping[str, Any]) -> str:

@@ -1,0 +1,231 @@
+"""How much of LoCoMo's gold evidence a search finds: `memory-r1 bench retrieval --data locomo:PATH`.
+
+Every turn of a dialogue becomes an entry of one bank, and every question of categories 1-4 is searched for. Recall at k
+is the share of gold evidence turns among the first k entries. Texts and constants were chosen on the first two
+dialogues (Memory-R1's train and validation); "test" is the other eight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memory_r1.bank import MemoryBank, NewEntry
+from memory_r1.bank import index as bank_index
+from memory_r1.bench import locomo, results
+from memory_r1.bench.locomo import CATEGORIES, Dialogue, Question
+from memory_r1.dates import format_date
+from memory_r1.embed import Embedder
+from memory_r1.types import Scope, Turn
+
+CUTOFFS = (5, 10, 30, 60)
+RESAMPLES = 10_000
+GOAL = 0.70  # hybrid recall at 10 over all dialogues
+
+Mode = Literal["text", "vector", "hybrid"]
+MODES: tuple[Mode, ...] = ("text", "vector", "hybrid")
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The place (from 0) of each of a question's gold turns in one ranking; None where it is not in the first 60."""
+
+    question: str
+    dialogue: str
+    category: int
+    places: tuple[int | None, ...]
+
+    def hits(self, k: int) -> int:
+        """How many of the gold turns are among the first `k`."""
+        return sum(place is not None and place < k for place in self.places)
+
+
+def entry_text(turn: Turn) -> str:
+    """What is embedded and indexed of a turn. Dates in words are what questions ask with; a bare text without its
+    speaker finds half as much."""
+    said = f"{turn.speaker}: {turn.text}"
+    return f"({format_date(turn.time)}) {said}" if turn.time else said
+
+
+def fill(bank: MemoryBank, dialogue: Dialogue) -> None:
+    scope = Scope(user_id=dialogue.id)
+    bank.add_many(
+        NewEntry(entry_text(turn), scope, turn.speaker, turn.time, None, {"turn": turn.id}) for turn in dialogue.turns
+    )
+
+
+def search(bank: MemoryBank, questions: Iterable[Question], mode: Mode) -> list[Found]:
+    """Where the gold turns of each question with any are; questions without evidence say nothing of a search."""
+    found = []
+    for question in questions:
+        if not question.evidence:
+            continue
+        hits = bank.search(question.text, Scope(user_id=question.dialogue), max(CUTOFFS), mode=mode)
+        place_of = {hit.entry.metadata["turn"]: place for place, hit in enumerate(hits)}
+        places = tuple(place_of.get(turn) for turn in question.evidence)
+        found.append(Found(question.id, question.dialogue, question.category, places))
+    return found
+
+
+def recall(found: Sequence[Found], k: int) -> float:
+    """Share of gold turns found at `k`, every gold turn counting alike."""
+    gold = sum(len(one.places) for one in found)
+    return sum(one.hits(k) for one in found) / gold if gold else float("nan")
+
+
+def recall_per_question(found: Sequence[Found], k: int) -> float:
+    """Mean over questions of the share of their gold turns found at `k`."""
+    return float(np.mean([one.hits(k) / len(one.places) for one in found])) if found else float("nan")
+
+
+def interval(found: Sequence[Found], k: int, seed: int, resamples: int = RESAMPLES) -> tuple[float, float]:
+    """95 % bootstrap interval of `recall`, whole dialogues drawn with replacement."""
+    dialogues = sorted({one.dialogue for one in found})
+    of: dict[str, NDArray[np.int64]] = {name: np.zeros(2, dtype=np.int64) for name in dialogues}
+    for one in found:
+        of[one.dialogue] += (one.hits(k), len(one.places))
+    counts_D2 = np.stack([of[name] for name in dialogues])  # noqa: N806  (dialogue, [hits, gold])
+    drawn_RD = np.random.default_rng(seed).integers(0, len(dialogues), (resamples, len(dialogues)))  # noqa: N806
+    totals_R2 = counts_D2[drawn_RD].sum(axis=1)  # noqa: N806
+    low, high = np.percentile(totals_R2[:, 0] / totals_R2[:, 1], [2.5, 97.5])
+    return round(float(low), 4), round(float(high), 4)
+
+
+def scores(found: Sequence[Found], seed: int) -> dict[str, Any]:
+    """Every figure of one mode over some dialogues, by cut-off."""
+    return {
+        "questions": len(found),
+        "gold_turns": sum(len(one.places) for one in found),
+        "recall": {str(k): round(recall(found, k), 4) for k in CUTOFFS},
+        "interval_95": {str(k): interval(found, k, seed) for k in CUTOFFS},
+        "recall_per_question": {str(k): round(recall_per_question(found, k), 4) for k in CUTOFFS},
+        "by_category": {
+            name: {str(k): round(recall(some, k), 4) for k in CUTOFFS}
+            for category, name in CATEGORIES.items()
+            if (some := [one for one in found if one.category == category])
+        },
+    }
+
+
+def run(
+    data: str | Path,
+    embedder: Embedder,
+    out: Path | None = None,
+    progress: Progress | None = None,
+    *,
+    seed: int = 0,
+    modes: Sequence[Mode] = MODES,
+) -> dict[str, Any]:
+    """Measure, write retrieval.json and retrieval.png into the folder `out`, and return the result.
+
+    "all" and "test" hold the `scores` by mode, "records" the places of the gold turns of every question, without
+    any text of the data set.
+    """
+    say = progress or (lambda _: None)
+    dataset = locomo.load(str(data).removeprefix("locomo:"))
+    found: dict[str, list[Found]] = {mode: [] for mode in modes}
+    with MemoryBank(embedder=embedder) as bank:
+        for dialogue in dataset.dialogues:
+            say(f"{dialogue.id}: {len(dialogue.turns)} turns")
+            fill(bank, dialogue)
+            questions = dataset.questions_of([dialogue])
+            for mode in modes:
+                found[mode] += search(bank, questions, mode)
+    result: dict[str, Any] = {
+        "benchmark": "retrieval",
+        **results.provenance(),
+        "config": {
+            "data": {"name": "locomo", **locomo.describe(dataset)},
+            "embedder": embedder.name,
+            "entry": "(D Month YYYY) Speaker: text [shares a photo: caption]",
+            "rrf_constant": bank_index.RRF_CONSTANT,
+            "bm25": {"k1": bank_index.BM25_K1, "b": bank_index.BM25_B},
+            "tuned_on": [dialogue.id for dialogue in dataset.dialogues[:2]],
+            "seed": seed,
+            "resamples": RESAMPLES,
+        },
+    }
+    test = {dialogue.id for dialogue in locomo.split(dataset.dialogues)[2]}
+    result["all"] = {mode: scores(found[mode], seed) for mode in modes}
+    if test:
+        result["test"] = {mode: scores([one for one in found[mode] if one.dialogue in test], seed) for mode in modes}
+    result["goals"] = _goals(result)
+    result["records"] = [
+        {"question": one.question, "category": one.category, "places": {mode: found[mode][i].places for mode in modes}}
+        for i, one in enumerate(found[modes[0]])
+    ]
+    if out:
+        results.save(result, out, plot, say)
+    return result
+
+
+def _goals(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The goal beside both ways to count; LoCoMo's published BM25 figures are means over questions."""
+    if "hybrid" not in result["all"]:
+        return []
+    score = result["all"]["hybrid"]
+    counted = {"mean over questions": score["recall_per_question"]["10"], "over gold turns": score["recall"]["10"]}
+    return [
+        {"what": f"hybrid recall at 10, all dialogues, {how}", "value": value, "goal": GOAL, "met": value >= GOAL}
+        for how, value in counted.items()
+    ]
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """All figures for a terminal."""
+    parts = []
+    for name in ("all", "test"):
+        if name not in result:
+            continue
+        rows = []
+        for mode, score in result[name].items():
+            low_high = [f"{low:.3f}-{high:.3f}" for low, high in score["interval_95"].values()]
+            rows += [
+                [f"{mode}, gold turns found", *_cells(score["recall"])],
+                ["  95 % interval", *low_high],
+                ["  mean over questions", *_cells(score["recall_per_question"])],
+                *([f"  {category}", *_cells(recalls)] for category, recalls in score["by_category"].items()),
+            ]
+        which = "all dialogues" if name == "all" else "test dialogues"
+        parts.append(results.table([f"{which}, recall at", *map(str, CUTOFFS)], rows))
+    rows = [
+        [goal["what"], f"{goal['value']:.3f}", f">= {goal['goal']:.2f}", "met" if goal["met"] else "missed"]
+        for goal in result["goals"]
+    ]
+    return "\n\n".join([*parts, *([results.table(["goal", "measured", "wanted", ""], rows)] if rows else [])])
+
+
+def _cells(recalls: Mapping[str, float]) -> list[str]:
+    return [f"{recalls[str(k)]:.3f}" for k in CUTOFFS]
+
+
+def plot(result: Mapping[str, Any], path: Path) -> None:
+    """Recall by cut-off with its intervals, and recall at 10 by category."""
+    plt = results.pyplot()
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    found = result["all"]
+    for place, (mode, score) in enumerate(found.items()):
+        values = np.array([score["recall"][str(k)] for k in CUTOFFS])
+        low, high = np.array([score["interval_95"][str(k)] for k in CUTOFFS]).T
+        x = np.array(CUTOFFS) * (1 + 0.04 * (place - (len(found) - 1) / 2))  # beside each other
+        left.errorbar(x, values, np.maximum([values - low, high - values], 0), fmt="o-", capsize=3, label=mode)
+        shares = [score["by_category"].get(name, {}).get("10", 0.0) for name in CATEGORIES.values()]
+        bars = np.arange(len(CATEGORIES)) + (place - (len(found) - 1) / 2) * 0.27
+        right.bar(bars, shares, 0.25, label=mode)
+    left.set(xscale="log", ylim=(0, 1), xlabel="entries retrieved", ylabel="share of gold evidence turns found")
+    left.set_xticks(CUTOFFS, [str(k) for k in CUTOFFS], minor=False)
+    left.minorticks_off()
+    right.set(ylim=(0, 1), title="at 10, by category")
+    right.set_xticks(range(len(CATEGORIES)), list(CATEGORIES.values()))
+    left.set_title(f"LoCoMo, {len(result['records']):,} questions, 95 % intervals over dialogues")
+    for axes in (left, right):
+        axes.grid(alpha=0.3, axis="y")
+        axes.legend()
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
