@@ -79,11 +79,11 @@ def test_the_path_at_the_top_wins_over_the_vector_stores() -> None:
         ({"embedder": {"provider": "onnx"}}, r'embedder needs "config": \{"model": …\}'),
         ({"llm": {"config": {"model": "m"}}}, "llm provider 'openai_compatible' needs \"base_url\", such as"),
         ({"llm": {"provider": "vllm", "config": {"model": "m", "base_url": "gpu:8000"}}}, "must begin with http://"),
-        ({"llm": "gpt-4o"}, r'llm must be \{"provider": …, "config": \{…\}\}, not \'gpt-4o\''),
-        ({"llm": {"provider": "openai", "config": "m"}}, r'llm\'s "config" must be a dict, not \'m\''),
+        ({"llm": "gpt-4o"}, r'llm must be \{"provider": …, "config": \{…\}\}, not str'),
+        ({"llm": {"provider": "openai", "config": "m"}}, r'llm\'s "config" must be a dict, not str'),
         ({"llm": {"model": "m"}}, r"unknown llm settings \['model'\]; known: \['config', 'provider'\]"),
-        ({"vector_store": "qdrant"}, r'vector_store must be \{"provider": …, "config": \{…\}\}, not \'qdrant\''),
-        ("memory.db", "a configuration is a dict, not 'memory.db'"),
+        ({"vector_store": "qdrant"}, r'vector_store must be \{"provider": …, "config": \{…\}\}, not str'),
+        ("memory.db", "a configuration is a dict, not str"),
     ],
 )
 def test_a_configuration_that_cannot_be_meant_is_answered_with_what_can(config: Any, message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,8 @@ def test_every_file_of_the_readmes_tree_exists() -> None:
     assert missing == []
     rooms = {path.name + ("/" if path.is_dir() else "") for path in source.iterdir()}
     assert {room for room in rooms if room.endswith(("/", ".py")) and not room.startswith("__")} <= {*names, "data/"}
+
+
+def test_the_readmes_figures_are_those_of_the_results() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert runpy.run_path(str(ROOT / "scripts" / "readme_figures.py"))["fresh"](readme) == readme

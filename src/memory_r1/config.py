@@ -29,7 +29,7 @@ def parts_from_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     known = {"path", "llm", "embedder", "adapters", "vector_store", "history_db_path", "version"}
     if not isinstance(config, Mapping):
-        raise InvalidInput(f"a configuration is a dict, not {config!r}")
+        raise InvalidInput(f"a configuration is a dict, not {type(config).__name__}")
     if unknown := set(config) - known:
         raise InvalidInput(f"unknown configuration {sorted(unknown)}; known: {sorted(known)}")
     _, store = _provider_and_settings(config.get("vector_store") or {}, "vector_store")
@@ -43,12 +43,12 @@ def parts_from_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _provider_and_settings(section: Any, part: str) -> tuple[str, Mapping[str, Any]]:
     if not isinstance(section, Mapping):
-        raise InvalidInput(f'{part} must be {{"provider": …, "config": {{…}}}}, not {section!r}')
+        raise InvalidInput(f'{part} must be {{"provider": …, "config": {{…}}}}, not {type(section).__name__}')
     if unknown := set(section) - {"provider", "config"}:
         raise InvalidInput(f"unknown {part} settings {sorted(unknown)}; known: ['config', 'provider']")
     settings = section.get("config") or {}
     if not isinstance(settings, Mapping):
-        raise InvalidInput(f'{part}\'s "config" must be a dict, not {settings!r}')
+        raise InvalidInput(f'{part}\'s "config" must be a dict, not {type(settings).__name__}')
     return section.get("provider", "openai_compatible"), settings
 
 

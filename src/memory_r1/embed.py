@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memory_r1.errors import InvalidInput, ModelUnavailable, WeightsMissing
-from memory_r1.weights import pull
 
 Pooling = Literal["mean", "cls", "none"]
 
@@ -231,6 +230,8 @@ def default_embedder(cache: Path | None = None, threads: int | None = None) -> O
 
     Raises WeightsMissing when that fails.
     """
+    from memory_r1.weights import pull  # slow to import: archives and downloads
+
     return OnnxEmbedder(
         pull("e5-small", cache),
         name="e5-small-int8",

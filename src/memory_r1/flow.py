@@ -8,7 +8,6 @@ Serving, training, evaluation and scripted tests run the same flows.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
@@ -59,6 +58,8 @@ def run_batch(flows: Sequence[Flow[T]], llm: LLM) -> list[T]:
 
 async def arun(flow: Flow[T], llm: LLM) -> T:
     """`run` from async code: the model works in a thread, the flow's own steps on the loop."""
+    import asyncio  # a third of what importing the package would cost, and async callers have it already
+
     try:
         prompt = next(flow)
         while True:

@@ -28,7 +28,9 @@ _ARTICLES = frozenset({"a", "an", "the"})
 
 FACTS_SCHEMA: Mapping[str, Any] = {
     "type": "object",
-    "properties": {"facts": {"type": "array", "items": {"type": "string", "maxLength": 200}, "maxItems": MAX_FACTS}},
+    "properties": {
+        "facts": {"type": "array", "items": {"type": "string", "minLength": 6, "maxLength": 200}, "maxItems": MAX_FACTS}
+    },
     "required": ["facts"],
     "additionalProperties": False,
 }

@@ -5,7 +5,6 @@ Names, arguments and results follow Mem0's (1.x keywords and 2.x filters), so th
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,11 +25,9 @@ from memory_r1.dates import parse_time
 from memory_r1.embed import Embedder, default_embedder
 from memory_r1.errors import EntryNotFound, InvalidInput
 from memory_r1.flow import LLM, Roles, run
-from memory_r1.llm.embedded import EmbeddedLLM
 from memory_r1.manager import UNREADABLE, remember
 from memory_r1.recall import fenced
 from memory_r1.types import Answer, Logged, MemoryEntry, Provenance, Retrieved, Scope, Step, Turn
-from memory_r1.weights import pull
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -78,7 +75,7 @@ class Memory:
         """The models by step, with what they have cost (`llm.usage`)."""
         with self._lock:
             if self._roles is None:
-                llm = self._llm or EmbeddedLLM(pull("smollm2"), adapters=self._adapters)
+                llm = self._llm or _embedded_llm(self._adapters)
                 self._roles = llm if isinstance(llm, Roles) else Roles(llm)
             return self._roles
 
@@ -367,6 +364,8 @@ class Memory:
 
 def _awaited(method: Callable[Concatenate[Memory, P], T]) -> Callable[Concatenate[AsyncMemory, P], Awaitable[T]]:
     async def call(self: AsyncMemory, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        import asyncio  # see flow.arun
+
         return await asyncio.to_thread(method, self.memory, *args, **kwargs)
 
     call.__doc__ = method.__doc__
@@ -410,6 +409,13 @@ class AsyncMemory:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+def _embedded_llm(adapters: Mapping[Step, Path]) -> LLM:
+    from memory_r1.llm.embedded import EmbeddedLLM  # these two are slow to import, and only the default needs them
+    from memory_r1.weights import pull
+
+    return EmbeddedLLM(pull("smollm2"), adapters=adapters)
 
 
 def default_path() -> Path:

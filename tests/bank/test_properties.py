@@ -75,7 +75,7 @@ def found(bank: MemoryBank, query: str, scope: Scope, **options: Any) -> list[tu
 
 
 class BankMachine(RuleBasedStateMachine):
-    """Any sequence of changes to one bank in a file that other processes' connections also read and write."""
+    """Any sequence of changes to one bank."""
 
     ids = Bundle("ids")
     operations = Bundle("operations")

@@ -28,8 +28,15 @@ def seconds(time: datetime | None) -> float | None:
     return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
 
 
+class NoTime(ValueError):
+    """A number in the file that no calendar holds."""
+
+
 def moment(value: float | None) -> datetime | None:
-    return None if value is None else datetime.fromtimestamp(value, UTC)
+    try:
+        return None if value is None else datetime.fromtimestamp(value, UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise NoTime(f"{value!r} is no time: {error}") from error
 
 
 def dump(value: Any) -> str:

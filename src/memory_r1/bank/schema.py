@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from memory_r1.bank import filters
+from memory_r1.bank.rows import NoTime
 from memory_r1.errors import BankBusy, BankCorrupt, BankError, BankFull, BankTooNew, InvalidInput
 
 APPLICATION_ID = 0x4D52_3101  # "MR1" and a one: how `file` and we know a memory bank
@@ -71,7 +72,7 @@ def translated_errors(path: str) -> Iterator[None]:
         yield
     except (UnicodeEncodeError, OverflowError) as error:
         raise InvalidInput(f"half of a surrogate pair or a number of more than 64 bits: {error}") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, NoTime) as error:
         raise BankCorrupt(f"{path} is damaged; {_RESTORE}: {error}") from error
     except sqlite3.DatabaseError as error:
         code = getattr(error, "sqlite_errorname", "") or ""
@@ -83,7 +84,8 @@ def translated_errors(path: str) -> Iterator[None]:
             raise BankFull(f"{path} cannot be opened for writing: check that its folder exists and is yours") from error
         if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             raise BankBusy(f"another process has held {path} for {BUSY_SECONDS:.0f} s; try again") from error
-        if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        garbled = str(error).startswith(("Could not decode to UTF-8", "malformed JSON"))
+        if garbled or code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
             raise BankCorrupt(f"{path} is damaged or is not a memory bank; {_RESTORE}") from error
         raise BankError(f"{path}: {error}") from error
 

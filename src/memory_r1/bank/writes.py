@@ -33,15 +33,22 @@ BY_HAND = Provenance(reason="by hand")
 _CHANGING = ("text", "updated_at", "event_time", "expires_at", "metadata", "revision", "deleted_at")
 _INSERT_ENTRY = f"INSERT INTO entry ({ENTRY_COLUMNS}) VALUES ({','.join('?' * 15)})"
 _INSERT_OPERATION = f"INSERT INTO operation ({OPERATION_COLUMNS.removeprefix('id, ')}) VALUES ({','.join('?' * 16)})"
+_WRITE_VECTOR = "INSERT OR REPLACE INTO vector VALUES (?, ?, ?)"
+_BATCH = 1_000  # rows kept back
 _UPDATE_ENTRY = f"UPDATE entry SET {', '.join(f'{name} = ?' for name in _CHANGING)} WHERE key = ?"
 
 
 class Homes:
-    """The homes one transaction adds entries to: each is read once and written once."""
+    """The entries one transaction adds, and their homes: each home is read once, and rows are written in batches.
+
+    `write` must end it; before that, some rows are not yet there.
+    """
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         self._at: dict[tuple[str, str], list[int]] = {}
+        self._entries: list[tuple[Any, ...]] = []
+        self._vectors: list[tuple[int, bytes, bytes]] = []
 
     def next(self, name: tuple[str, str]) -> tuple[int, int, int]:
         """(home, number, revision) for one more entry."""
@@ -53,22 +60,35 @@ class Homes:
         at[1:] = at[1] + 1, at[2] + 1
         return at[0], at[1], at[2]
 
+    def add(self, entry: tuple[Any, ...], vector: tuple[int, bytes, bytes]) -> None:
+        self._entries.append(entry)
+        self._vectors.append(vector)
+        if len(self._entries) >= _BATCH:
+            self._flush()
+
     def write(self) -> None:
+        self._flush()
         rows = [(number, revision, home) for home, number, revision in self._at.values()]
         self._db.executemany("UPDATE home SET numbers = ?, revision = ? WHERE id = ?", rows)
+
+    def _flush(self) -> None:
+        self._db.executemany(_INSERT_ENTRY, self._entries)
+        self._db.executemany(_WRITE_VECTOR, self._vectors)
+        self._entries.clear()
+        self._vectors.clear()
 
 
 def insert_entry(
     db: sqlite3.Connection, homes: Homes, entry_id: str, state: Mapping[str, Any], vector: NDArray[np.float32]
 ) -> None:
+    del db
     home, number, revision = homes.next(Scope(**state["scope"]).home)
     key = home << 32 | number
     scope = [state["scope"].get(name) for name in SCOPE_KEYS]
     times = [state[name] for name in ("created_at", "updated_at", "event_time", "expires_at")]
     identity = (key, entry_id, state["text"], state["speaker"])
     rest = (dump(state["metadata"]), home, revision, state["deleted_at"])
-    db.execute(_INSERT_ENTRY, (*identity, *scope, *times, *rest))
-    write_vector(db, key, state["text"], vector)
+    homes.add((*identity, *scope, *times, *rest), vector_row(key, state["text"], vector))
 
 
 def change_entry(
@@ -102,8 +122,11 @@ def bump(db: sqlite3.Connection, home: int) -> int:
 
 
 def write_vector(db: sqlite3.Connection, key: int, text: str, vector: NDArray[np.float32]) -> None:
-    terms = term_codes(text).astype("<u4").tobytes()
-    db.execute("INSERT OR REPLACE INTO vector VALUES (?, ?, ?)", (key, terms, vector.astype("<f4").tobytes()))
+    db.execute(_WRITE_VECTOR, vector_row(key, text, vector))
+
+
+def vector_row(key: int, text: str, vector: NDArray[np.float32]) -> tuple[int, bytes, bytes]:
+    return key, term_codes(text).astype("<u4", copy=False).tobytes(), vector.astype("<f4", copy=False).tobytes()
 
 
 def log_operation(
