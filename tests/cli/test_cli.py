@@ -226,7 +226,7 @@ class TestWithoutModels:
                 ["ask", "x", "--model", "e5-small"],
                 "no model 'e5-small': give a GGUF file that is there, or one of smollm2",
             ),
-            (["models", "pull", "gpt-5"], "no model is called 'gpt-5'"),
+            (["models", "pull", "gpt-5"], "unknown model 'gpt-5'; known: smollm2, e5-small"),
             (["import", "gone.jsonl"], "Invalid value for 'FILE': File 'gone.jsonl' does not exist."),
             (["search", "x", "-k", "0"], "Invalid value for '-k' / '--top-k': 0 is not in the range x>=1."),
             (["history", "-n", "-1"], "Invalid value for '-n' / '--last': -1 is not in the range x>=1."),
@@ -371,7 +371,10 @@ class TestCommands:
         (whole,) = cli.add("Likes tea")
         assert cli("delete", whole[:8]) == "Deleted; `memory-r1 undo 2` brings it back.\n"
         assert cli.texts() == []
-        assert error_of(cli.result("show", whole[:8])).startswith(f"{whole} was deleted; `memory-r1 history")
+        assert (
+            error_of(cli.result("show", whole[:8]))
+            == f"{whole} is gone; `memory-r1 history {whole[:8]}` shows what became of it"
+        )
         assert "undoes 2" in cli("undo", 2)
         assert cli.texts() == ["Likes tea"]
         undone = operation(4, "DELETE", "Likes tea", None, undoes=3)

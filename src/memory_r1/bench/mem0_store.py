@@ -55,7 +55,6 @@ def measure(
     say(f"Mem0 {VERSION}: {biggest:,} adds one by one, about {biggest * 0.03 / 60:.0f} minutes")
     worker = Path(__file__).with_name("mem0_store_worker.py")
     home = {"MEM0_TELEMETRY": "False", "MEM0_DIR": str(folder / "mem0-home"), "ANONYMIZED_TELEMETRY": "False"}
-    # The bank's adds are durable and so are Mem0's: it fsyncs Qdrant's SQLite file and its history.
     return dict(json.loads(_run([str(python), str(worker), str(folder / "mem0.json")], {**os.environ, **home})))
 
 

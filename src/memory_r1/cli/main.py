@@ -159,8 +159,9 @@ def show_(entry_id: str, db: Path | None, as_json: bool) -> None:
     """Show one memory whole. ENTRY_ID may be its first characters."""
     with open_memory(db) as memory:
         entry = memory.get(whole := entry_id_of(memory, entry_id))
-    if entry is None:
-        raise EntryNotFound(f"{whole} was deleted; `memory-r1 history {entry_id}` shows what it was")
+        if entry is None and memory.history(whole):
+            raise EntryNotFound(f"{whole} is gone; `memory-r1 history {entry_id}` shows what became of it")
+    assert entry is not None  # `history` raises for an id that has never been here
     show(entry, as_json, columns([(name, str(value)) for name, value in entry.items() if value is not None]))
 
 
