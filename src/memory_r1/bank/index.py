@@ -180,8 +180,7 @@ class HomeIndex:
                 groups = [allowed & (self._speaker[: self._count] == speaker) for speaker in speakers]
         similarity = np.zeros(self._count, dtype=np.float32)
         if vector is not None:
-            # One thread: OpenBLAS would wake others, for milliseconds wherever the cores have something else to do.
-            similarity = np.vecdot(self._matrix[: self._count], vector)
+            similarity = self._matrix[: self._count] @ vector
         text = self._bm25(terms, allowed) if terms is not None else None
         found = []
         for group in groups:
@@ -208,6 +207,8 @@ def _ranking(scores: NDArray[np.floating], k: int) -> NDArray[np.int64]:
 
 def _fuse(rankings: Sequence[NDArray[np.int64]]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """(rows, scores), best first, by reciprocal rank (Cormack et al. 2009): first place in every ranking scores 1."""
+    if len(rankings) == 1:
+        return rankings[0], (RRF_CONSTANT + 1) / (RRF_CONSTANT + 1 + np.arange(len(rankings[0])))
     shares = [(RRF_CONSTANT + 1) / (RRF_CONSTANT + 1 + np.arange(len(ranking))) for ranking in rankings]
     rows, where = np.unique(np.concatenate(rankings), return_inverse=True)
     scores = np.asarray(np.bincount(where, np.concatenate(shares) / len(rankings), len(rows)), dtype=np.float64)
