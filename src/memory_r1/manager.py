@@ -22,18 +22,9 @@ from memory_r1.replies import complete_strings, json_object, position, sentence
 from memory_r1.types import Fact, Logged, MemoryEntry, Message, Operation, Prompt, Provenance, Reply, Scope, Turn
 
 RELATED = 5
-MAX_FACTS = 4
+MAX_FACTS = 16
 _TRIES = 3
 _ARTICLES = frozenset({"a", "an", "the"})
-
-FACTS_SCHEMA: Mapping[str, Any] = {
-    "type": "object",
-    "properties": {
-        "facts": {"type": "array", "items": {"type": "string", "minLength": 6, "maxLength": 200}, "maxItems": MAX_FACTS}
-    },
-    "required": ["facts"],
-    "additionalProperties": False,
-}
 
 
 def remember(
@@ -147,7 +138,24 @@ def extract_prompt(turn: Turn) -> Prompt:
     said = annotate(turn.text, turn.time) if turn.time else turn.text
     when = f"({format_date(turn.time)}) " if turn.time else ""
     message = f"{when}{turn.speaker}: {said[:MAX_TURN]}"
-    return Prompt("extract", (Message("system", text), Message("user", message)), FACTS_SCHEMA, 200, version=version)
+    most = most_facts(turn.text)
+    messages = (Message("system", text), Message("user", message))
+    return Prompt("extract", messages, facts_schema(most), max_tokens=60 * most, version=version, logprobs=False)
+
+
+def most_facts(text: str) -> int:
+    """How many facts a text of its length may hold: a small model left free repeats itself to the end."""
+    return min(MAX_FACTS, 2 + len(words(text)) // 20)
+
+
+def facts_schema(most: int) -> Mapping[str, Any]:
+    fact = {"type": "string", "minLength": 6, "maxLength": 140}
+    return {
+        "type": "object",
+        "properties": {"facts": {"type": "array", "items": fact, "maxItems": most}},
+        "required": ["facts"],
+        "additionalProperties": False,
+    }
 
 
 def manager_prompt(fact: Fact, related: Sequence[MemoryEntry]) -> Prompt:

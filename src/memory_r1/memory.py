@@ -24,8 +24,8 @@ from memory_r1.bank.writes import check_text, clean
 from memory_r1.dates import parse_time
 from memory_r1.embed import Embedder, default_embedder
 from memory_r1.errors import EntryNotFound, InvalidInput
-from memory_r1.flow import LLM, Roles, run, run_batch
-from memory_r1.manager import UNREADABLE, remember, undecided_facts
+from memory_r1.flow import LLM, Roles, run
+from memory_r1.manager import UNREADABLE, remember
 from memory_r1.recall import fenced
 from memory_r1.types import Answer, Logged, MemoryEntry, Provenance, Retrieved, Scope, Step, Turn
 
@@ -35,7 +35,6 @@ T = TypeVar("T")
 Messages = str | Mapping[str, Any] | Turn | Sequence[Mapping[str, Any] | Turn]
 When = str | int | float | datetime
 _UNSET: Any = object()
-_AHEAD = 8  # turns whose facts are extracted together
 
 
 class Memory:
@@ -160,17 +159,11 @@ class Memory:
 
         Turns with an id that were remembered before cost nothing, so that an interrupted call can be repeated.
         """
-        done = 0
         with self._one_writer(scope):
-            for start in range(0, len(turns), _AHEAD):
-                ahead = turns[start : start + _AHEAD]
-                # What a turn tells does not depend on the bank, so that a model can read several turns at once.
-                run_batch([undecided_facts(turn, self.bank, scope) for turn in ahead if turn.id is not None], self.llm)
-                for turn in ahead:
-                    operations = run(remember(turn, self.bank, scope, metadata=metadata), self.llm)
-                    done += 1
-                    if progress:
-                        progress(done, turn, operations)
+            for done, turn in enumerate(turns, 1):
+                operations = run(remember(turn, self.bank, scope, metadata=metadata), self.llm)
+                if progress:
+                    progress(done, turn, operations)
 
     def update(
         self,

@@ -149,7 +149,10 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What an agent asks. `schema` is a JSON schema that constrains the reply where the runtime can."""
+    """What an agent asks. `schema` is a JSON schema that constrains the reply where the runtime can.
+
+    `logprobs`: whether the reply's log-probabilities are wanted; an embedded model is a tenth faster without.
+    """
 
     step: Step
     messages: tuple[Message, ...]
@@ -157,6 +160,7 @@ class Prompt:
     max_tokens: int = 256
     temperature: float = 0.0
     version: str = ""
+    logprobs: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -208,7 +208,7 @@ def _ranking(scores: NDArray[np.floating], k: int) -> NDArray[np.int64]:
 def _fuse(rankings: Sequence[NDArray[np.int64]]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """(rows, scores), best first, by reciprocal rank (Cormack et al. 2009): first place in every ranking scores 1."""
     if len(rankings) == 1:
-        return rankings[0], (RRF_CONSTANT + 1) / (RRF_CONSTANT + 1 + np.arange(len(rankings[0])))
+        return rankings[0], (RRF_CONSTANT + 1) / (RRF_CONSTANT + 1 + np.arange(len(rankings[0]), dtype=np.float64))
     shares = [(RRF_CONSTANT + 1) / (RRF_CONSTANT + 1 + np.arange(len(ranking))) for ranking in rankings]
     rows, where = np.unique(np.concatenate(rankings), return_inverse=True)
     scores = np.asarray(np.bincount(where, np.concatenate(shares) / len(rankings), len(rows)), dtype=np.float64)

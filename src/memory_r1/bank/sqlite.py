@@ -41,7 +41,7 @@ from memory_r1.bank.terms import term_codes
 from memory_r1.bank.writes import (
     BY_HAND,
     ERASED,
-    Homes,
+    Additions,
     change_entry,
     check_metadata,
     check_text,
@@ -49,9 +49,9 @@ from memory_r1.bank.writes import (
     copy_scope,
     erase_decisions,
     fold,
-    insert_entry,
     log_operation,
     purge_entry,
+    searched_text,
     write_vector,
 )
 from memory_r1.embed import Embedder
@@ -266,17 +266,17 @@ class MemoryBank:
             }
             for entry in entries
         ]
-        vectors = self._embed_passages([entry.text for entry in entries])
+        vectors = self._embed_passages([searched_text(entry.text, entry.speaker) for entry in entries])
         with self._writing() as db:
             self._check_vectors(db)
-            homes = Homes(db)
+            additions = Additions(db)
             logged = []
             for entry, state, vector in zip(entries, states, vectors, strict=True):
                 entry_id = str(uuid.uuid4())
-                insert_entry(db, homes, entry_id, state, vector)
+                additions.add(entry_id, state, vector)
                 how = entry.provenance
                 logged.append(log_operation(db, now, "ADD", entry_id, entry.scope, None, state, fact, how))
-            homes.write()
+            additions.write()
         return logged
 
     def _change(
@@ -290,7 +290,7 @@ class MemoryBank:
     ) -> Logged:
         vector = None
         if "text" in changes:
-            vector = self._embed_passages([check_text(changes["text"])])[0]
+            vector = self._embed_passages([searched_text(check_text(changes["text"]), seen.speaker)])[0]
         with self._writing() as db:
             self._check_vectors(db)
             row = db.execute(f"SELECT {ENTRY_COLUMNS} FROM entry WHERE id = ?", (seen.id,)).fetchone()
@@ -388,7 +388,8 @@ class MemoryBank:
         Only entries of the same speaker, or of nobody: what one tells never overwrites what another told, as in the
         paper, where each speaker has a bank.
         """
-        vector, terms = self._embed_passages([fact.text])[0], term_codes(fact.text)
+        text = searched_text(fact.text, fact.speaker)
+        vector, terms = self._embed_passages([text])[0], term_codes(text)
         found = self._nearest(vector, terms, scope, k, of=(fact.speaker, None))
         return [retrieved.entry for _, retrieved in found]
 
@@ -516,13 +517,13 @@ class MemoryBank:
             if (logged.entry_id not in here if logged.entry_id else (logged.kind, seconds(logged.time)) not in seen)
         ]
         states = fold(fresh)
-        vectors = self._embed_passages([state["text"] for state in states.values()])
+        vectors = self._embed_passages([searched_text(state["text"], state["speaker"]) for state in states.values()])
         with self._writing() as db:
             self._check_vectors(db)
-            homes = Homes(db)
+            additions = Additions(db)
             for (entry_id, state), vector in zip(states.items(), vectors, strict=True):
-                insert_entry(db, homes, entry_id, state, vector)
-            homes.write()
+                additions.add(entry_id, state, vector)
+            additions.write()
             numbers: dict[int, int] = {}
             for logged in fresh:
                 written = log_operation(
@@ -609,12 +610,12 @@ class MemoryBank:
     ) -> int:
         """Replace every vector by `embedder`'s, in one transaction, and log it. Returns how many."""
         with self._writing() as db:
-            rows = db.execute("SELECT key, text FROM entry ORDER BY key").fetchall()
+            rows = db.execute("SELECT key, text, speaker FROM entry ORDER BY key").fetchall()
             for start in range(0, len(rows), batch):
                 some = rows[start : start + batch]
-                vectors = embedder.embed([row["text"] for row in some])
-                for row, vector in zip(some, vectors, strict=True):
-                    write_vector(db, row["key"], row["text"], vector)
+                texts = [searched_text(row["text"], row["speaker"]) for row in some]
+                for row, text, vector in zip(some, texts, embedder.embed(texts), strict=True):
+                    write_vector(db, row["key"], text, vector)
                 if progress:
                     progress(start + len(some), len(rows))
             db.execute("UPDATE home SET revision = revision + 1")

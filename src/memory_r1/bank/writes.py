@@ -30,6 +30,7 @@ MAX_TEXT = 100_000
 ERASED = "before = NULL, after = NULL, fact = NULL, turn_id = NULL, reason = 'purged'"
 BY_HAND = Provenance(reason="by hand")
 
+_ROLES = frozenset({"user", "assistant", "human", "ai", "tool"})
 _CHANGING = ("text", "updated_at", "event_time", "expires_at", "metadata", "revision", "deleted_at")
 _INSERT_ENTRY = f"INSERT INTO entry ({ENTRY_COLUMNS}) VALUES ({','.join('?' * 15)})"
 _INSERT_OPERATION = f"INSERT INTO operation ({OPERATION_COLUMNS.removeprefix('id, ')}) VALUES ({','.join('?' * 16)})"
@@ -38,38 +39,45 @@ _BATCH = 1_000  # rows kept back
 _UPDATE_ENTRY = f"UPDATE entry SET {', '.join(f'{name} = ?' for name in _CHANGING)} WHERE key = ?"
 
 
-class Homes:
-    """The entries one transaction adds, and their homes: each home is read once, and rows are written in batches.
+class Additions:
+    """The entries one transaction adds: each home is read once, and rows are written in batches.
 
     `write` must end it; before that, some rows are not yet there.
     """
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
-        self._at: dict[tuple[str, str], list[int]] = {}
+        self._homes: dict[tuple[str, str], list[int]] = {}
         self._entries: list[tuple[Any, ...]] = []
         self._vectors: list[tuple[int, bytes, bytes]] = []
 
-    def next(self, name: tuple[str, str]) -> tuple[int, int, int]:
-        """(home, number, revision) for one more entry."""
-        if name not in self._at:
-            self._db.execute("INSERT OR IGNORE INTO home (name, value) VALUES (?, ?)", name)
-            sql = "SELECT id, numbers, revision FROM home WHERE name = ? AND value = ?"
-            self._at[name] = list(self._db.execute(sql, name).fetchone())
-        at = self._at[name]
-        at[1:] = at[1] + 1, at[2] + 1
-        return at[0], at[1], at[2]
-
-    def add(self, entry: tuple[Any, ...], vector: tuple[int, bytes, bytes]) -> None:
-        self._entries.append(entry)
-        self._vectors.append(vector)
+    def add(self, entry_id: str, state: Mapping[str, Any], vector: NDArray[np.float32]) -> None:
+        """`vector` is that of the state's `searched_text`."""
+        home, number, revision = self._next(Scope(**state["scope"]).home)
+        key = home << 32 | number
+        scope = [state["scope"].get(name) for name in SCOPE_KEYS]
+        times = [state[name] for name in ("created_at", "updated_at", "event_time", "expires_at")]
+        identity = (key, entry_id, state["text"], state["speaker"])
+        rest = (dump(state["metadata"]), home, revision, state["deleted_at"])
+        self._entries.append((*identity, *scope, *times, *rest))
+        self._vectors.append(vector_row(key, searched_text(state["text"], state["speaker"]), vector))
         if len(self._entries) >= _BATCH:
             self._flush()
 
     def write(self) -> None:
         self._flush()
-        rows = [(number, revision, home) for home, number, revision in self._at.values()]
+        rows = [(number, revision, home) for home, number, revision in self._homes.values()]
         self._db.executemany("UPDATE home SET numbers = ?, revision = ? WHERE id = ?", rows)
+
+    def _next(self, name: tuple[str, str]) -> tuple[int, int, int]:
+        """(home, number, revision) for one more entry."""
+        if name not in self._homes:
+            self._db.execute("INSERT OR IGNORE INTO home (name, value) VALUES (?, ?)", name)
+            sql = "SELECT id, numbers, revision FROM home WHERE name = ? AND value = ?"
+            self._homes[name] = list(self._db.execute(sql, name).fetchone())
+        at = self._homes[name]
+        at[1:] = at[1] + 1, at[2] + 1
+        return at[0], at[1], at[2]
 
     def _flush(self) -> None:
         self._db.executemany(_INSERT_ENTRY, self._entries)
@@ -78,17 +86,15 @@ class Homes:
         self._vectors.clear()
 
 
-def insert_entry(
-    db: sqlite3.Connection, homes: Homes, entry_id: str, state: Mapping[str, Any], vector: NDArray[np.float32]
-) -> None:
-    del db
-    home, number, revision = homes.next(Scope(**state["scope"]).home)
-    key = home << 32 | number
-    scope = [state["scope"].get(name) for name in SCOPE_KEYS]
-    times = [state[name] for name in ("created_at", "updated_at", "event_time", "expires_at")]
-    identity = (key, entry_id, state["text"], state["speaker"])
-    rest = (dump(state["metadata"]), home, revision, state["deleted_at"])
-    homes.add((*identity, *scope, *times, *rest), vector_row(key, state["text"], vector))
+def searched_text(text: str, speaker: str | None) -> str:
+    """What an entry is found by: its text, after the speaker's name where the text does not name them.
+
+    A turn stored as given rarely names who says it, and without that e5-small found little more than half of the
+    evidence (recall at 10 .35 against .62 on LoCoMo's first two conversations).
+    """
+    if speaker is None or speaker.casefold() in _ROLES or speaker.casefold() in text.casefold():
+        return text
+    return f"{speaker}: {text}"
 
 
 def change_entry(
@@ -109,7 +115,7 @@ def change_entry(
         after["metadata"] = dump(check_metadata(changes["metadata"]))
     db.execute(_UPDATE_ENTRY, (*(after[name] for name in _CHANGING), row["key"]))
     if vector is not None:
-        write_vector(db, row["key"], after["text"], vector)
+        write_vector(db, row["key"], searched_text(after["text"], after["speaker"]), vector)
     scope = Scope(row["user_id"], row["agent_id"], row["run_id"])
     states = state_of(before), state_of(after)
     return log_operation(db, time, kind, row["id"], scope, *states, fact, how, undoes)

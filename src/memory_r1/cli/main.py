@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
+import time
 from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
@@ -35,8 +35,6 @@ def main() -> None:
     memory-r1 ask "What are my dogs called?"        ask about it
     memory-r1 list                                  what it holds
     """
-    # The models' threads would otherwise spin while they wait, which is slow on a machine that does other work too.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @main.command()
@@ -321,7 +319,9 @@ def import_(
         if dry_run:
             show({"turns": turns, "remembered_before": before}, as_json, [whole])
             return
+        began = time.monotonic()
         logged = _remember_all(memory, dialogues, turns)
+        took = time.monotonic() - began
         result = added(logged)
         counts = {
             kind: sum(item["event"] == kind for item in result["results"])
@@ -332,10 +332,10 @@ def import_(
     summary = ", ".join(f"{count} {kind}" for kind, count in counts.items())
     lines = [
         f"{whole}: {summary}; {result['unreadable']} unreadable",
-        f"{spent:,} model tokens, {spent / max(turns - before, 1):.0f} a turn",
+        f"{spent:,} model tokens, {spent / max(turns - before, 1):.0f} a turn; {took:.0f} s",
     ]
     value = {"turns": turns, "remembered_before": before, "operations": counts, "unreadable": result["unreadable"]}
-    show({**value, "usage": usage}, as_json, lines)
+    show({**value, "usage": usage, "seconds": round(took, 1)}, as_json, lines)
 
 
 def _remembered(bank: MemoryBank, scope: Scope, turn: Turn) -> bool:

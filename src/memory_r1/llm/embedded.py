@@ -136,17 +136,18 @@ class EmbeddedLLM:
             "max_tokens": prompt.max_tokens,
             "temperature": prompt.temperature,
             # Sample from the model's own distribution: what is trained must be what was sampled from.
-            "top_k": 0,
+            "top_k": 1 if prompt.temperature == 0 else 0,
             "top_p": 1.0,
             "min_p": 0.0,
             "cache_prompt": True,
-            "logprobs": True,
-            "top_logprobs": 1,  # 0 would give no log-probabilities at all
+            "logprobs": prompt.logprobs,
             # Only a stream can be stopped before its end, and with progress also while the prompt is read.
             "stream": True,
             "stream_options": {"include_usage": True},
             "return_progress": True,
         }
+        if prompt.logprobs:
+            body["top_logprobs"] = 1  # 0 would give no log-probabilities at all
         if prompt.schema is not None:
             body["grammar"] = grammar(prompt.schema)
         if self._adapter_files:
@@ -174,7 +175,7 @@ class EmbeddedLLM:
         stop: Literal["end", "length"] = "length" if choices[-1]["finish_reason"] == "length" else "end"
         tokens = [token for choice in choices for token in (choice.get("logprobs") or {}).get("content") or ()]
         # llama.cpp tells nothing of the token that ends a reply, nor of those that end inside a character.
-        whole = len(tokens) == usage["completion_tokens"] - (stop == "end")
+        whole = prompt.logprobs and len(tokens) == usage["completion_tokens"] - (stop == "end")
         return Reply(
             text="".join(choice["delta"].get("content") or "" for choice in choices),
             prompt_tokens=usage["prompt_tokens"],

@@ -129,7 +129,7 @@ class OpenAILLM:
             "max_tokens": prompt.max_tokens,
             "temperature": prompt.temperature,
         }
-        if self._logprobs:
+        if self._logprobs and prompt.logprobs:
             body["logprobs"] = True
         if mode == "json_object":
             body["response_format"] = {"type": "json_object"}
