@@ -15,7 +15,8 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-dev
 	$(BIN)/memory-r1 models pull
 	$(MAKE) check
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 -m "not models"
+	$(BIN)/python -m pytest -m models  # one at a time: a model uses every core
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .

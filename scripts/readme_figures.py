@@ -1,4 +1,4 @@
-"""Writes the README's table of figures from results/*.json: `python scripts/readme_figures.py`. A test keeps it fresh."""
+"""Writes the README's table of figures from results/*.json; a test keeps it fresh."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- figures: scripts/readme_figures.py -->", "<!-- end of figures -->"
 
 
-def figures(store: dict[str, Any], retrieval: dict[str, Any]) -> str:
+def figures(store: dict[str, Any], retrieval: dict[str, Any], remember: dict[str, Any]) -> str:
     """The table, as Markdown."""
     bank = next(one for one in store["banks"] if one["entries"] == 10_000 and one["scopes"] == 1)
     rows = [
@@ -28,6 +28,11 @@ def figures(store: dict[str, Any], retrieval: dict[str, Any]) -> str:
     recall = f"{hybrid['recall']['10']:.3f} ({low:.3f}-{high:.3f})"
     rows.append(("LoCoMo, gold evidence turns among the first 10, ten dialogues", recall))
     rows.append(("the same, mean over questions", f"{hybrid['recall_per_question']['10']:.3f}"))
+    turns, tokens = remember["turns"], sum(used["tokens"] for used in remember["usage"].values())
+    rows.append(
+        (f"remembering LoCoMo's conv-26, {turns} turns, SmolLM2-135M", f"{remember['seconds'] / 60:.1f} minutes")
+    )
+    rows.append(("model tokens a turn there", f"{tokens / turns:.0f}"))
     return "\n".join(["| with e5-small, or a stub embedder for the store | measured |", "|---|---|", *map(row, rows)])
 
 
@@ -37,9 +42,12 @@ def row(cells: tuple[str, str]) -> str:
 
 def fresh(readme: str) -> str:
     """The README with its figures as results/ has them."""
-    store, retrieval = (json.loads((ROOT / "results" / f"{name}.json").read_text()) for name in ("store", "retrieval"))
+    store, retrieval, remember = (
+        json.loads((ROOT / "results" / f"{name}.json").read_text(encoding="utf-8"))
+        for name in ("store", "retrieval", "remember-conv-26")
+    )
     before, _, rest = readme.partition(BEGIN)
-    return f"{before}{BEGIN}\n{figures(store, retrieval)}\n{END}{rest.partition(END)[2]}"
+    return f"{before}{BEGIN}\n{figures(store, retrieval, remember)}\n{END}{rest.partition(END)[2]}"
 
 
 if __name__ == "__main__":

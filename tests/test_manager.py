@@ -220,10 +220,13 @@ def test_no_model_is_asked_about_a_turn_without_words_of_its_own(text: str) -> N
     assert run(extract(Turn("Ann", text, MAY_8)), ScriptedLLM([])) == ([], [])
 
 
-def test_a_very_long_turn_is_cut_for_the_model() -> None:
-    llm = ScriptedLLM([facts()])
-    run(extract(Turn("Ann", "tea " * 20_000, MAY_8)), llm)
-    assert len(llm.prompts[0].messages[-1].content) < 7_000
+def test_a_very_long_turn_is_read_in_pieces_and_no_word_of_it_is_lost() -> None:
+    llm = ScriptedLLM(lambda _: facts())
+    said = " ".join(f"word{number}" for number in range(2_000))
+    run(extract(Turn("Ann", said, MAY_8)), llm)
+    pieces = [prompt.messages[-1].content.partition("Ann: ")[2] for prompt in llm.prompts]
+    assert " ".join(pieces) == said
+    assert max(map(len, pieces)) <= 6_000
 
 
 # --- The whole flow ---

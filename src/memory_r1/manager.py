@@ -5,7 +5,7 @@ turn -> facts -> for each: related entries -> ADD, UPDATE, DELETE or NOOP -> app
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from memory_r1.bank.sqlite import MemoryBank
 from memory_r1.bank.terms import words
 from memory_r1.bank.writes import MAX_TEXT
-from memory_r1.dates import annotate, event_time, format_date
+from memory_r1.dates import annotate, event_time, find_dates, format_date
 from memory_r1.errors import Conflict
 from memory_r1.flow import Flow
 from memory_r1.prompts import instructions
@@ -21,8 +21,10 @@ from memory_r1.recall import without_recall
 from memory_r1.replies import complete_strings, json_object, position, sentence
 from memory_r1.types import Fact, Logged, MemoryEntry, Message, Operation, Prompt, Provenance, Reply, Scope, Turn
 
-RELATED = 5
+RELATED = 3  # of the same speaker; the paper shows five of both
 MAX_FACTS = 16
+MAX_PIECE = 6_000  # characters read at once
+UNREADABLE = frozenset({"unreadable", "invented position"})
 _TRIES = 3
 _ARTICLES = frozenset({"a", "an", "the"})
 
@@ -64,20 +66,32 @@ def extract(turn: Turn) -> Flow[tuple[list[Fact], list[Operation]]]:
     turn = replace(turn, text=without_recall(turn.text))
     if not words(turn.text):
         return [], []
-    reply = yield extract_prompt(turn)
-    texts, readable = parse_facts(reply.text)
-    how = provenance(reply, "extract")
-    facts, unusable = [], []
-    if not readable:
-        unusable.append(Operation("NOOP", Fact(turn.text, turn.speaker), provenance=replace(how, reason="unreadable")))
-    told = frozenset(words(turn.text))
-    for text in texts:
-        fact = fact_from(text, turn)
-        if told.isdisjoint(set(words(text)) - set(words(turn.speaker))):
-            unusable.append(Operation("NOOP", fact, provenance=replace(how, reason="not in the turn")))
-        else:
-            facts.append(fact)
+    facts: list[Fact] = []
+    unusable: list[Operation] = []
+    for piece in pieces(turn.text):
+        reply = yield extract_prompt(replace(turn, text=piece))
+        texts, readable = parse_facts(reply.text)
+        how = provenance(reply, "extract")
+        if not readable:
+            unusable.append(Operation("NOOP", Fact(piece, turn.speaker), provenance=replace(how, reason="unreadable")))
+        told = frozenset(words(piece))
+        for text in texts:
+            fact = fact_from(text, turn)
+            if told.isdisjoint(set(words(text)) - set(words(turn.speaker))):
+                unusable.append(Operation("NOOP", fact, provenance=replace(how, reason="not in the turn")))
+            else:
+                facts.append(fact)
     return facts, unusable
+
+
+def pieces(text: str) -> Iterator[str]:
+    """A long text in parts that a small model's context holds, cut between words where there are any."""
+    while len(text) > MAX_PIECE:
+        cut = text.rfind(" ", MAX_PIECE // 2, MAX_PIECE)
+        cut = MAX_PIECE if cut < 0 else cut
+        yield text[:cut]
+        text = text[cut:].lstrip()
+    yield text
 
 
 def decide_and_apply(
@@ -130,6 +144,8 @@ def fact_from(text: str, turn: Turn) -> Fact:
     if turn.time is None:
         return Fact(text, turn.speaker)
     when, dated = event_time(text, turn.time)
+    if when is None and len(mentions := find_dates(turn.text, turn.time)) == 1:
+        when = mentions[0].time
     return Fact(annotate(text, turn.time), turn.speaker, when or turn.time, dated)
 
 
@@ -137,7 +153,7 @@ def extract_prompt(turn: Turn) -> Prompt:
     text, version = instructions("extract")
     said = annotate(turn.text, turn.time) if turn.time else turn.text
     when = f"({format_date(turn.time)}) " if turn.time else ""
-    message = f"{when}{turn.speaker}: {said[:MAX_TURN]}"
+    message = f"{when}{turn.speaker}: {said}"
     most = most_facts(turn.text)
     messages = (Message("system", text), Message("user", message))
     return Prompt("extract", messages, facts_schema(most), max_tokens=60 * most, version=version, logprobs=False)
@@ -145,11 +161,11 @@ def extract_prompt(turn: Turn) -> Prompt:
 
 def most_facts(text: str) -> int:
     """How many facts a text of its length may hold: a small model left free repeats itself to the end."""
-    return min(MAX_FACTS, 2 + len(words(text)) // 20)
+    return min(MAX_FACTS, max(2, 1 + len(words(text)) // 20))
 
 
 def facts_schema(most: int) -> Mapping[str, Any]:
-    fact = {"type": "string", "minLength": 6, "maxLength": 140}
+    fact = {"type": "string", "minLength": 6, "maxLength": 120}
     return {
         "type": "object",
         "properties": {"facts": {"type": "array", "items": fact, "maxItems": most}},
@@ -223,7 +239,3 @@ def parse_operation(reply: Reply, fact: Fact, related: Sequence[MemoryEntry]) ->
 def provenance(reply: Reply, step: str) -> Provenance:
     version = instructions("extract" if step == "extract" else "manage")[1]
     return Provenance(model=reply.model, adapter=reply.adapter, prompt_version=version, logprob=reply.logprob)
-
-
-UNREADABLE = frozenset({"unreadable", "invented position"})
-MAX_TURN = 6_000

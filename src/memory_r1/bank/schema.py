@@ -9,7 +9,6 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from memory_r1.bank import filters
 from memory_r1.bank.rows import NoTime
@@ -154,8 +153,3 @@ def erase_freed_pages(db: sqlite3.Connection, path: str) -> None:
         busy, _, _ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if busy:
             raise BankBusy(f"purged, but another process still reads {path}: close it and purge again to empty the log")
-
-
-def file_exists(path: str) -> bool:
-    """Whether opening `path` would open a bank rather than make one."""
-    return path != ":memory:" and Path(path).exists()

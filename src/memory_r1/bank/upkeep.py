@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from memory_r1.bank import schema
 from memory_r1.bank.sqlite import MemoryBank
 from memory_r1.embed import Embedder
+from memory_r1.errors import InvalidInput
 
 
 class _Recorded:
@@ -24,7 +25,12 @@ class _Recorded:
 
 
 def reembed_file(path: Path, embedder: Embedder, progress: Callable[[int, int], None] | None = None) -> int:
-    """Compute every vector of a file anew, in one transaction, whatever embedder it records. Returns how many."""
+    """Compute every vector of a file anew, in one transaction, whatever embedder it records. Returns how many.
+
+    Raises InvalidInput when there is no such file.
+    """
+    if not path.exists():
+        raise InvalidInput(f"there is no bank at {path}")
     db = schema.connect(str(path))
     recorded = dict(db.execute("SELECT key, value FROM meta"))
     db.close()
