@@ -397,7 +397,7 @@ def test_purge_erases_every_byte_of_what_it_purges_and_leaves_the_rest(tmp_path:
     with MemoryBank(path, embedder=embedder) as bank:
         kept = add(bank, "Bob likes tea", BOB)
         entry = full_of(bank, ANN)
-        vectors = [embedder.embed([f"{drink} from {MARKER}"])[0].tobytes() for drink in ("tea", "coffee", "milk")]
+        vectors = [embedder.embed([f"Ann: {drink} from {MARKER}"])[0].tobytes() for drink in ("tea", "coffee", "milk")]
         assert MARKER.encode() in bytes_of(path)
         assert vectors[2] in bytes_of(path)
         assert bank.purge(**({"scope": ANN} if whole_scope else {"entry_id": entry})) == 1
