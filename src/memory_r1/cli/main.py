@@ -23,7 +23,6 @@ from memory_r1.cli.options import (
     entry_id_of,
     ids_of,
     model,
-    open_bank,
     open_memory,
     scope_of,
     whose,
@@ -128,7 +127,7 @@ def search(
     run_id: str | None,
 ) -> None:
     """Find memories by meaning and by words, best first."""
-    with open_bank(db) as memory:
+    with open_memory(db) as memory:
         found = memory.search(" ".join(query), **ids_of(user_id, agent_id, run_id), top_k=top_k, as_of=as_of)
     show(found, as_json, map(entry_line, found["results"]) if found["results"] else ["Nothing found."])
 
@@ -147,7 +146,7 @@ def list_(
     run_id: str | None,
 ) -> None:
     """List memories, oldest first."""
-    with open_bank(db) as memory:
+    with open_memory(db) as memory:
         if everybody:
             scopes = [(scope_name(scope), count) for scope, count in memory.bank.scopes()]
             show(
@@ -166,7 +165,7 @@ def list_(
 @options.options(db, as_json)
 def show_(entry_id: str, db: Path | None, as_json: bool) -> None:
     """Show one memory whole. ENTRY_ID may be its first characters."""
-    with open_bank(db) as memory:
+    with open_memory(db) as memory:
         entry = memory.get(whole := entry_id_of(memory, entry_id))
         if entry is None and memory.history(whole):
             raise EntryNotFound(f"{whole} is gone; `memory-r1 history {entry_id}` shows what became of it")
@@ -195,7 +194,7 @@ def history(
     run_id: str | None,
 ) -> None:
     """Show every operation on a memory, or the latest ones of a scope. Their numbers are for `undo`."""
-    with open_bank(db) as memory:
+    with open_memory(db) as memory:
         if entry_id:
             found = memory.history(entry_id_of(memory, entry_id))
         else:
@@ -210,7 +209,7 @@ def history(
 @options.options(db, as_json)
 def undo(operation: int, db: Path | None, as_json: bool) -> None:
     """Reverse OPERATION, a number that `history` shows."""
-    with open_bank(db) as memory:
+    with open_memory(db) as memory:
         done = memory.undo(operation)
     show(done, as_json, operation_lines(done))
 
@@ -220,7 +219,7 @@ def undo(operation: int, db: Path | None, as_json: bool) -> None:
 @options.options(db, as_json)
 def delete(entry_id: str, db: Path | None, as_json: bool) -> None:
     """Remove a memory from what is so now. Its history stays, and `undo` brings it back."""
-    with open_bank(db) as memory:
+    with open_memory(db) as memory:
         done = memory.delete(entry_id_of(memory, entry_id))
     show(done, as_json, [f"Deleted; `memory-r1 undo {done['operation']}` brings it back."])
 
@@ -239,7 +238,7 @@ def purge(
     run_id: str | None,
 ) -> None:
     """Erase a memory, or all of a scope, for good: text, vectors and log. Nothing brings it back."""
-    with open_bank(db) as memory:
+    with open_memory(db) as memory:
         if entry_id:
             whole = entry_id_of(memory, entry_id)
             if not yes:
@@ -260,7 +259,7 @@ def purge(
 def export(file: Path | None, db: Path | None, user_id: str | None, agent_id: str | None, run_id: str | None) -> None:
     """Write the whole bank, or one scope, with its history as JSON lines to FILE (or the terminal)."""
     ids = {"user_id": user_id, "agent_id": agent_id, "run_id": run_id}
-    with open_bank(db) as memory:
+    with open_memory(db) as memory:
         lines = memory.export(**{name: value for name, value in ids.items() if value is not None})
         if file is None:
             for line in lines:
@@ -386,7 +385,7 @@ def audit(
 ) -> None:
     """List duplicates, contradictions, stale and never-recalled memories, of the whole file or of one scope."""
     given = any(value is not None for value in (user_id, agent_id, run_id))
-    with open_bank(db) as memory:
+    with open_memory(db) as memory:
         scope = scope_of(user_id, agent_id, run_id) if given else None
         findings = find(memory.bank, scope, stale_after=timedelta(days=stale_days))
         damage = memory.bank.check()

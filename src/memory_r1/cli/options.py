@@ -82,13 +82,6 @@ def open_memory(
     return Memory(path, llm=llm, embedder=default_embedder())
 
 
-def open_bank(path: Path | None) -> Memory:
-    """A bank that is there, for commands that make no sense on a new one. Raises InvalidInput when it is not."""
-    if path is not None and not path.exists():
-        raise InvalidInput(f"there is no bank at {path}; `memory-r1 add --db {path}` makes one")
-    return open_memory(path)
-
-
 def open_llm(model: str | None, adapters: dict[Step, Path], base_url: str | None, api_key: str | None) -> LLM:
     from memory_r1.llm.embedded import EmbeddedLLM
     from memory_r1.llm.openai import OpenAILLM
