@@ -108,7 +108,6 @@ def test_without_matplotlib_the_extra_is_named(
 
 
 def test_a_plot_is_drawn_where_matplotlib_is(result: dict[str, Any], tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     results.save(result, tmp_path, store.plot, print)
     assert (tmp_path / "store.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((tmp_path / "store.json").read_text(encoding="utf-8")) == result
