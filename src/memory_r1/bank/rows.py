@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sqlite3
 from collections.abc import Mapping
@@ -70,6 +71,12 @@ def state_of(row: sqlite3.Row | Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+@functools.lru_cache(maxsize=4096)
+def _scope(user_id: str | None, agent_id: str | None, run_id: str | None) -> Scope:
+    """Scopes check what they are given, and a search reads sixty entries of mostly one."""
+    return Scope(user_id, agent_id, run_id)
+
+
 def entry_of(row: sqlite3.Row) -> MemoryEntry:
     created, updated = moment(row["created_at"]), moment(row["updated_at"])
     assert created is not None
@@ -77,7 +84,7 @@ def entry_of(row: sqlite3.Row) -> MemoryEntry:
     return MemoryEntry(
         id=row["id"],
         text=row["text"],
-        scope=Scope(row["user_id"], row["agent_id"], row["run_id"]),
+        scope=_scope(row["user_id"], row["agent_id"], row["run_id"]),
         created_at=created,
         updated_at=updated,
         revision=row["revision"],
