@@ -1,0 +1,94 @@
+"""The one form every data set is read into: dialogues in dated sessions, and questions about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from memory_r1.errors import InvalidInput
+from memory_r1.types import Turn
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One sitting of a dialogue, number `id` from 1. `time` is when it began, where the data set says."""
+
+    id: int
+    time: datetime | None
+    turns: tuple[Turn, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Dialogue:
+    """A conversation over several sessions. A turn's `id` is unique within it."""
+
+    id: str
+    speakers: tuple[str, ...]
+    sessions: tuple[Session, ...]
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        return tuple(turn for session in self.sessions for turn in session.turns)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question about dialogue `dialogue`. `evidence` names the turns that tell, each once.
+
+    `answerable` is False where the dialogue does not tell and an answer would be made up; `answer` is then "".
+    `asked_at` is when it is asked, where the data set says. Gold answers and evidence never reach a prompt.
+    """
+
+    id: str
+    dialogue: str
+    text: str
+    answer: str
+    category: str
+    evidence: tuple[str, ...] = ()
+    answerable: bool = True
+    asked_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """`categories` in the order they are reported, without the unanswerable one; `printed`: what a paper calls them.
+
+    `splits` names dialogues by id; "all" is always there. `notes` says what was repaired or left out, for results.
+    """
+
+    name: str
+    dialogues: tuple[Dialogue, ...]
+    questions: tuple[Question, ...]
+    categories: tuple[str, ...]
+    splits: Mapping[str, tuple[str, ...]]
+    printed: Mapping[str, str] = field(default_factory=dict)
+    notes: Mapping[str, int | str] = field(default_factory=dict)
+
+    def split(self, name: str) -> Dataset:
+        """The dialogues of one split and their questions. Raises InvalidInput for a split that is not there."""
+        if name not in self.splits:
+            raise InvalidInput(f"{self.name} has no split {name!r}; it has {', '.join(self.splits)}")
+        return self.of(self.splits[name])
+
+    def of(self, dialogues: Iterable[str]) -> Dataset:
+        """Only the dialogues of these ids. Raises InvalidInput for one that is not there."""
+        wanted = set(dialogues)
+        if missing := wanted - {dialogue.id for dialogue in self.dialogues}:
+            raise InvalidInput(f"{self.name} has no dialogue {', '.join(sorted(missing))}")
+        return replace(
+            self,
+            dialogues=tuple(dialogue for dialogue in self.dialogues if dialogue.id in wanted),
+            questions=tuple(question for question in self.questions if question.dialogue in wanted),
+        )
+
+    def first_sessions(self, count: int) -> Dataset:
+        """The first `count` sessions of each dialogue, and only the questions whose evidence lies in them whole."""
+        dialogues = tuple(replace(dialogue, sessions=dialogue.sessions[:count]) for dialogue in self.dialogues)
+        told = {dialogue.id: {turn.id for turn in dialogue.turns} for dialogue in dialogues}
+        questions = tuple(
+            question
+            for question in self.questions
+            if question.evidence and told[question.dialogue].issuperset(question.evidence)
+        )
+        return replace(self, dialogues=dialogues, questions=questions)
