@@ -101,6 +101,23 @@ class EmbeddedLLM:
                 for future in futures:
                     future.cancel()
 
+    def chat(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """An OpenAI chat completion request as it stands, answered whole: for programs that speak that protocol.
+
+        Without an adapter. A refusal comes back as {"error": {"code", "message", "type"}}.
+        """
+        server = self._server
+        if server is None:
+            raise ModelUnavailable(f"the model {self.name} was closed; open it again")
+        lora = [{"id": i, "scale": 0.0} for i in range(len(self._adapter_files))]
+        try:
+            reply = server.handle_chat_completions({**body, "stream": False, **({"lora": lora} if lora else {})})
+        except (RuntimeError, ValueError) as error:
+            return {"error": {"code": 400, "message": str(error), "type": "invalid_request_error"}}
+        if "choices" in reply:
+            return {**reply, "model": self.name}
+        return {"error": reply.get("error", reply)}
+
     @contextmanager
     def _counted(self, n: int) -> Iterator[bool]:
         """Counts n requests as running; gives whether there is one, alone."""

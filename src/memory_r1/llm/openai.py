@@ -106,6 +106,17 @@ class OpenAILLM:
             for future in futures:
                 future.cancel()
 
+    def chat(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """An OpenAI chat completion request passed on as it stands, but for the model's name.
+
+        A refusal comes back as {"error": {"code", "message", "type"}}. Raises ModelUnavailable after the retries.
+        """
+        response = self._post({**body, "model": self.model, "stream": False} | self._extra)
+        if response.is_success:
+            return dict(response.json())
+        message = self._safe(_message(response))
+        return {"error": {"code": response.status_code, "message": message, "type": "invalid_request_error"}}
+
     def _ask(self, prompt: Prompt) -> Reply:
         mode: SchemaMode = self.schema_mode if prompt.schema is not None else "none"
         while True:

@@ -1,0 +1,209 @@
+"""One local OpenAI-compatible endpoint through which every system under test gets the same model and embedder.
+
+`/v1/chat/completions`, `/v1/embeddings` and `/v1/models`, on a loopback port that the system chooses, for as long as
+the benchmark runs. What each caller spends is counted.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import numpy as np
+
+from memory_r1.embed import Embedder
+from memory_r1.errors import MemoryR1Error
+from memory_r1.flow import Usage
+from memory_r1.llm.embedded import grammar
+from memory_r1.replies import json_object
+
+MAX_BODY = 32 << 20  # bytes
+DEFAULT_REPLY = 1024  # tokens, where a caller sets no limit: a small model that rambles would fill its context
+
+
+class Chat(Protocol):
+    """A model that answers OpenAI chat completion requests as they stand."""
+
+    def chat(self, body: Mapping[str, Any]) -> dict[str, Any]: ...
+
+
+class Endpoint:
+    """The endpoint, listening from construction to `close`. `usage` counts calls and tokens by "chat" and "embed"."""
+
+    def __init__(self, model: Chat, embedder: Embedder, name: str) -> None:
+        self.model, self.embedder, self.name = model, embedder, name
+        self.usage = {"chat": Usage(), "embed": Usage()}
+        self.refused = 0
+        self._lock = threading.Lock()
+        endpoint = self
+
+        class Handler(_Handler):
+            here = endpoint
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, name="memory-r1-endpoint", daemon=True)
+        self._thread.start()
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def chat(self, body: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+        """(status, reply). A tool that must be called is asked for by grammar, since a small model forgets to."""
+        if body.get("stream"):
+            return 400, _error(400, "this endpoint does not stream; send stream: false")
+        asked = {**body, "max_tokens": body.get("max_tokens") or body.get("max_completion_tokens") or DEFAULT_REPLY}
+        asked.pop("max_completion_tokens", None)
+        forced = forced_tools(body)
+        if forced:
+            asked = {name: value for name, value in asked.items() if name not in ("tool_choice", "response_format")}
+            asked["grammar"] = grammar(call_schema(forced))
+        reply = self.model.chat(asked)
+        with self._lock:
+            if "error" in reply:
+                self.refused += 1
+            self._count("chat", reply.get("usage") or {})
+        if "error" in reply:
+            code = reply["error"].get("code")
+            return (code if isinstance(code, int) and 400 <= code < 600 else 500), reply
+        return 200, as_tool_call(reply) if forced else reply
+
+    def embed(self, body: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+        """(status, reply). `input_type`: "query" or "passage" (the default), for embedders that tell them apart."""
+        texts = body.get("input")
+        texts = [texts] if isinstance(texts, str) else texts
+        if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+            return 400, _error(400, "input must be a text or a list of texts, not token ids")
+        vectors = self.embedder.embed(texts, query=body.get("input_type") == "query")
+        packed = body.get("encoding_format") == "base64"
+        data = [
+            {
+                "object": "embedding",
+                "index": i,
+                "embedding": base64.b64encode(vector.astype("<f4").tobytes()).decode() if packed else vector.tolist(),
+            }
+            for i, vector in enumerate(np.asarray(vectors, dtype=np.float32))
+        ]
+        words = sum(len(text.split()) for text in texts)
+        usage = {"prompt_tokens": words, "total_tokens": words}
+        with self._lock:
+            self._count("embed", usage)
+        return 200, {"object": "list", "data": data, "model": self.embedder.name, "usage": usage}
+
+    def models(self) -> dict[str, Any]:
+        names = (self.name, self.embedder.name)
+        return {"object": "list", "data": [{"id": name, "object": "model", "owned_by": "local"} for name in names]}
+
+    def _count(self, what: str, usage: Mapping[str, Any]) -> None:
+        self.usage[what].calls += 1
+        self.usage[what].prompt_tokens += int(usage.get("prompt_tokens") or 0)
+        self.usage[what].completion_tokens += int(usage.get("completion_tokens") or 0)
+
+
+def forced_tools(body: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The functions one of which the request says must be called; none where the model is free to talk."""
+    functions = [tool["function"] for tool in body.get("tools") or () if tool.get("type") == "function"]
+    choice = body.get("tool_choice")
+    if choice in ("required", "any"):
+        return functions
+    if isinstance(choice, dict):
+        named = (choice.get("function") or {}).get("name")
+        return [function for function in functions if function["name"] == named]
+    return []
+
+
+def call_schema(functions: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """The JSON schema of one call: {"name": ..., "arguments": {...}}. References inside arguments move to its top."""
+    definitions: dict[str, Any] = {}
+    calls = []
+    for function in functions:
+        parameters = dict(function.get("parameters") or {"type": "object"})
+        for key in ("$defs", "definitions"):
+            definitions |= parameters.pop(key, {})
+        calls.append(
+            {
+                "type": "object",
+                "properties": {"name": {"const": function["name"]}, "arguments": parameters},
+                "required": ["name", "arguments"],
+                "additionalProperties": False,
+            }
+        )
+    schema: dict[str, Any] = calls[0] if len(calls) == 1 else {"anyOf": calls}
+    return {**schema, "$defs": definitions} if definitions else schema
+
+
+def as_tool_call(reply: dict[str, Any]) -> dict[str, Any]:
+    """A reply whose text is one call, as the protocol's tool call; one that was cut off stays text."""
+    choice = reply["choices"][0]
+    call = json_object(choice["message"].get("content") or "")
+    if call is None or not isinstance(call.get("name"), str):
+        return reply
+    made = {
+        "id": f"call_{reply.get('id', '')}",
+        "type": "function",
+        "function": {"name": call["name"], "arguments": json.dumps(call.get("arguments", {}), ensure_ascii=False)},
+    }
+    message = {"role": "assistant", "content": None, "tool_calls": [made]}
+    return {**reply, "choices": [{**choice, "message": message, "finish_reason": "tool_calls"}]}
+
+
+def _error(code: int, message: str) -> dict[str, Any]:
+    return {"error": {"code": code, "message": message, "type": "invalid_request_error"}}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    here: Endpoint
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        if self.path.rstrip("/") == "/v1/models":
+            self._send(200, self.here.models())
+        else:
+            self._send(404, _error(404, f"there is no {self.path}; /v1/models is there"))
+
+    def do_POST(self) -> None:
+        length = int(self.headers.get("Content-Length") or 0)
+        if length > MAX_BODY:
+            self.close_connection = True
+            return self._send(413, _error(413, f"a request may have {MAX_BODY} bytes"))
+        try:
+            body = json.loads(self.rfile.read(length))
+            if not isinstance(body, dict):
+                raise TypeError("a request is a JSON object")
+        except (ValueError, TypeError) as error:
+            return self._send(400, _error(400, f"not a JSON object: {error}"))
+        answer = {"/v1/chat/completions": self.here.chat, "/v1/embeddings": self.here.embed}.get(self.path.rstrip("/"))
+        if answer is None:
+            return self._send(404, _error(404, f"there is no {self.path}; /v1/chat/completions and /v1/embeddings are"))
+        try:
+            return self._send(*answer(body))
+        except MemoryR1Error as error:
+            return self._send(503, _error(503, str(error)))
+
+    def _send(self, status: int, body: Mapping[str, Any]) -> None:
+        payload = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(payload)))
+        self.end_headers()
+        self.wfile.write(payload)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing: requests are counted, and their text is nobody's to log."""

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from memory_r1.bench.endpoint import Endpoint, call_schema, forced_tools
+from memory_r1.testing import HashEmbedder
+
+SAVE = {"name": "save", "parameters": {"type": "object", "properties": {"text": {"type": "string"}}}}
+TOOLS = [{"type": "function", "function": SAVE}, {"type": "function", "function": {"name": "skip"}}]
+
+
+class ScriptedChat:
+    """Answers every request with one text, and keeps what it was asked."""
+
+    def __init__(self, text: str = "hello") -> None:
+        self.text, self.asked = text, []
+
+    def chat(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        self.asked.append(dict(body))
+        if not body["messages"]:
+            return {"error": {"code": 422, "message": "no messages", "type": "invalid_request_error"}}
+        message = {"role": "assistant", "content": self.text}
+        usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+        return {"id": "x", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": usage}
+
+
+@pytest.fixture
+def model() -> ScriptedChat:
+    return ScriptedChat()
+
+
+@pytest.fixture
+def endpoint(model: ScriptedChat) -> Iterator[Endpoint]:
+    with Endpoint(model, HashEmbedder(8), "small") as endpoint:
+        yield endpoint
+
+
+def post(endpoint: Endpoint, path: str, body: Any) -> httpx.Response:
+    return httpx.post(f"{endpoint.base_url}/{path}", json=body)
+
+
+def test_a_chat_request_is_passed_on_and_counted(endpoint: Endpoint, model: ScriptedChat) -> None:
+    body = {"model": "small", "messages": [{"role": "user", "content": "hi"}], "max_completion_tokens": 5}
+    reply = post(endpoint, "chat/completions", body)
+    assert reply.json()["choices"][0]["message"]["content"] == "hello"
+    assert model.asked == [{"model": "small", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 5}]
+    chat = endpoint.usage["chat"]
+    assert (chat.calls, chat.prompt_tokens, chat.completion_tokens) == (1, 7, 3)
+
+
+def test_a_refusal_keeps_its_status_and_is_counted(endpoint: Endpoint) -> None:
+    reply = post(endpoint, "chat/completions", {"messages": []})
+    assert (reply.status_code, reply.json()["error"]["message"], endpoint.refused) == (422, "no messages", 1)
+
+
+def test_a_tool_that_must_be_called_is_called(endpoint: Endpoint, model: ScriptedChat) -> None:
+    model.text = '{"name": "save", "arguments": {"text": "Ann likes tea."}}'
+    body = {"messages": [{"role": "user", "content": "x"}], "tools": TOOLS, "tool_choice": "required"}
+    choice = post(endpoint, "chat/completions", body).json()["choices"][0]
+    call = choice["message"]["tool_calls"][0]
+    assert choice["finish_reason"] == "tool_calls"
+    assert (call["function"]["name"], json.loads(call["function"]["arguments"])) == ("save", {"text": "Ann likes tea."})
+    assert "tool_choice" not in model.asked[0]
+    assert '"const": "save"' in model.asked[0]["grammar"]
+
+
+def test_a_call_that_was_cut_off_stays_text(endpoint: Endpoint, model: ScriptedChat) -> None:
+    model.text = '{"name": "save", "argu'
+    body = {"messages": [{"role": "user", "content": "x"}], "tools": TOOLS, "tool_choice": "required"}
+    assert post(endpoint, "chat/completions", body).json()["choices"][0]["message"]["content"] == model.text
+
+
+@pytest.mark.parametrize(
+    ("choice", "names"),
+    [
+        ("required", ["save", "skip"]),
+        ({"type": "function", "function": {"name": "skip"}}, ["skip"]),
+        ("auto", []),
+        (None, []),
+    ],
+)
+def test_only_a_choice_that_leaves_no_way_out_forces_a_tool(choice: Any, names: list[str]) -> None:
+    assert [one["name"] for one in forced_tools({"tools": TOOLS, "tool_choice": choice})] == names
+
+
+def test_definitions_inside_a_tools_parameters_move_to_the_top() -> None:
+    parameters = {"type": "object", "properties": {"p": {"$ref": "#/$defs/P"}}, "$defs": {"P": {"type": "string"}}}
+    assert call_schema([{"name": "save", "parameters": parameters}]) == {
+        "type": "object",
+        "properties": {
+            "name": {"const": "save"},
+            "arguments": {"type": "object", "properties": {"p": {"$ref": "#/$defs/P"}}},
+        },
+        "required": ["name", "arguments"],
+        "additionalProperties": False,
+        "$defs": {"P": {"type": "string"}},
+    }
+
+
+def test_embeddings_are_the_embedders_as_numbers_and_packed(endpoint: Endpoint) -> None:
+    expected = HashEmbedder(8).embed(["a b", "c"])
+    plain = post(endpoint, "embeddings", {"input": ["a b", "c"]}).json()
+    assert np.allclose([one["embedding"] for one in plain["data"]], expected)
+    packed = post(endpoint, "embeddings", {"input": "a b", "encoding_format": "base64"}).json()
+    vector = np.frombuffer(base64.b64decode(packed["data"][0]["embedding"]), "<f4")
+    assert np.array_equal(vector, expected[0])
+    assert endpoint.usage["embed"].calls == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("embeddings", {"input": [1, 2]}, 400),
+        ("embeddings", {"input": []}, 400),
+        ("embeddings", ["a"], 400),
+        ("chat/completions", {"messages": [], "stream": True}, 400),
+        ("completions", {"prompt": "x"}, 404),
+    ],
+)
+def test_what_is_not_offered_is_refused_with_a_reason(endpoint: Endpoint, path: str, body: Any, status: int) -> None:
+    reply = post(endpoint, path, body)
+    assert (reply.status_code, bool(reply.json()["error"]["message"])) == (status, True)
+
+
+def test_both_models_are_listed(endpoint: Endpoint) -> None:
+    listed = httpx.get(f"{endpoint.base_url}/models").json()
+    assert [one["id"] for one in listed["data"]] == ["small", "hash-8"]
