@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from memory_r1.answer import UNKNOWN, ask
+from memory_r1.answer import UNKNOWN, answer_from, ask
 from memory_r1.bank import MemoryBank, NewEntry
 from memory_r1.flow import run
 from memory_r1.testing import ScriptedLLM
@@ -123,3 +123,21 @@ def test_filters_narrow_what_is_shown(bank: MemoryBank) -> None:
     bank.add_many([NewEntry("dog one", ANN, metadata={"n": 1}), NewEntry("dog two", ANN, metadata={"n": 2})])
     answer = run(ask("dog", bank, ANN, filters={"n": 2}), ScriptedLLM(["x"]))
     assert [hit.entry.text for hit in answer.retrieved] == ["dog two"]
+
+
+def test_without_distillation_only_the_answer_is_asked_for(bank: MemoryBank) -> None:
+    filled(bank, 2)
+    llm = ScriptedLLM(['{"answer": "a dog"}'])
+    answer = run(ask("dog", bank, ANN, distil=False), llm)
+    assert (answer.text, answer.used, answer.known, answer.readable) == ("a dog", (), True, True)
+    (prompt,) = llm.prompts
+    assert prompt.schema is not None
+    assert list(prompt.schema["properties"]) == ["answer"]
+    assert "keep" not in prompt.messages[0].content
+    assert prompt.version.startswith("answer_plain@")
+
+
+def test_memories_found_elsewhere_are_answered_from_and_none_at_all_is_said_so() -> None:
+    llm = ScriptedLLM(['{"keep": [], "answer": "Rome"}'])
+    assert run(answer_from("Where?", []), llm).text == "Rome"
+    assert llm.prompts[0].messages[1].content == "Memories:\nnone\nQuestion: Where?"

@@ -21,19 +21,40 @@ _UNKNOWN_WORDS = frozenset({"", "unknown", "i don't know", "i do not know", "not
 
 
 def ask(
-    question: str, bank: MemoryBank, scope: Scope, *, k: int = RETRIEVED, filters: Mapping[str, Any] | None = None
+    question: str,
+    bank: MemoryBank,
+    scope: Scope,
+    *,
+    k: int = RETRIEVED,
+    filters: Mapping[str, Any] | None = None,
+    distil: bool = True,
 ) -> Flow[Answer]:
     """Answer a question from the bank. With two speakers in the scope, half of the entries are of each.
 
     An empty bank is not asked about: the answer is that it does not know.
     """
     retrieved = bank.search(question, scope, k, filters=filters, per_speaker=True)
-    shown: Sequence[Retrieved] = retrieved
-    while shown:
-        reply = yield answer_prompt(question, shown)
+    if not retrieved:
+        return _unknown(retrieved)
+    return (yield from answer_from(question, retrieved, distil=distil))
+
+
+def answer_from(question: str, retrieved: Sequence[Retrieved], *, distil: bool = True) -> Flow[Answer]:
+    """Answer from memories that were found already, best first, wherever they come from.
+
+    `distil=False` asks for the answer alone, without first keeping the memories that tell: the ablation.
+    """
+    shown = retrieved
+    while True:
+        reply = yield answer_prompt(question, shown, distil)
         if reply.stop != "overflow":
             return parse_answer(reply, retrieved, shown)
+        if not shown:
+            return _unknown(retrieved)
         shown = shown[: _fitting(len(shown), reply)]
+
+
+def _unknown(retrieved: Sequence[Retrieved]) -> Answer:
     return Answer(UNKNOWN, tuple(retrieved), (), known=False, dropped=len(retrieved))
 
 
@@ -45,21 +66,22 @@ def _fitting(count: int, reply: Reply) -> int:
     return min(count - 1, int(count * share * 0.95))
 
 
-def answer_prompt(question: str, shown: Sequence[Retrieved]) -> Prompt:
-    text, version = instructions("answer")
-    message = f"Memories:\n{numbered([retrieved.entry for retrieved in shown])}\nQuestion: {question}"
-    messages = (Message("system", text), Message("user", message))
-    return Prompt("answer", messages, answer_schema(len(shown)), _REPLY_TOKENS, version=version)
+def answer_prompt(question: str, shown: Sequence[Retrieved], distil: bool = True) -> Prompt:
+    text, version = instructions("answer" if distil else "answer_plain")
+    memories = numbered([retrieved.entry for retrieved in shown]) or "none"
+    messages = (Message("system", text), Message("user", f"Memories:\n{memories}\nQuestion: {question}"))
+    return Prompt("answer", messages, answer_schema(len(shown), distil), _REPLY_TOKENS, version=version)
 
 
-def answer_schema(count: int) -> Mapping[str, Any]:
+def answer_schema(count: int, distil: bool = True) -> Mapping[str, Any]:
+    answer = {"answer": {"type": "string", "maxLength": 160}}
+    places = {"enum": list(range(1, count + 1))} if count else {"type": "integer"}
+    keep = {"keep": {"type": "array", "items": places, "maxItems": min(count, 8)}}
+    properties = keep | answer if distil else answer
     return {
         "type": "object",
-        "properties": {
-            "keep": {"type": "array", "items": {"enum": list(range(1, count + 1))}, "maxItems": 8},
-            "answer": {"type": "string", "maxLength": 160},
-        },
-        "required": ["keep", "answer"],
+        "properties": properties,
+        "required": list(properties),
         "additionalProperties": False,
     }
 

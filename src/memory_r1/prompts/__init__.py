@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from memory_r1.dates import format_date
-from memory_r1.types import MemoryEntry, Step
+from memory_r1.types import MemoryEntry
 
 
 @functools.cache
-def instructions(step: Step) -> tuple[str, str]:
+def instructions(name: str) -> tuple[str, str]:
     """(text, version): the version is made from the text, so that a changed prompt cannot keep its name."""
-    text = importlib.resources.files(__name__).joinpath(f"{step}.md").read_text(encoding="utf-8").strip()
-    return text, f"{step}@{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    text = importlib.resources.files(__name__).joinpath(f"{name}.md").read_text(encoding="utf-8").strip()
+    return text, f"{name}@{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def numbered(entries: Sequence[MemoryEntry]) -> str:

@@ -1,0 +1,258 @@
+"""Run one system over a data set: read each dialogue, answer its questions, leave one record a question.
+
+    read(dialogue) -> for each question: find k memories -> the Answer Agent answers -> scores -> one line
+
+A run is a folder: `config.json` says what it is, `read.json` what reading took, `records.jsonl` has one line for each
+question, `result.json` the figures. Stopped at any point, the same command goes on and repeats no question.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from memory_r1.answer import answer_from
+from memory_r1.bench import metrics, results, summary
+from memory_r1.bench.data import Dataset, Dialogue, Question
+from memory_r1.bench.records import Answered, Record
+from memory_r1.bench.systems import Found, System
+from memory_r1.dates import format_date
+from memory_r1.errors import InvalidInput
+from memory_r1.flow import LLM, Usage, run
+from memory_r1.types import Answer, MemoryEntry, Prompt, Reply, Retrieved, Scope
+
+CONFIG, READ, RECORDS, RESULT = "config.json", "read.json", "records.jsonl", "result.json"
+
+Meter = Callable[[], Mapping[str, Usage]]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What a run measures. A folder holds one run, and another config for the same folder is refused."""
+
+    system: str
+    data: str
+    split: str
+    dialogues: tuple[str, ...]
+    model: str
+    embedder: str
+    k: int = 60
+    sessions: int | None = None
+    limit: int | None = None
+    distil: bool = True
+    repaired: bool = False
+    seed: int = 0
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Progress:
+    """What a run tells while it works; this one is silent."""
+
+    def reading(self, dialogue: Dialogue, done: int) -> None: ...
+
+    def answered(self, record: Record, done: int, total: int) -> None: ...
+
+
+def evaluate(
+    system: System,
+    dataset: Dataset,
+    llm: LLM,
+    folder: Path,
+    config: Config,
+    *,
+    meter: Meter = dict,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Run what is missing and return the result. `llm` plays the step "answer"; `meter` tells what was spent so far.
+
+    Raises InvalidInput when the folder holds a run with another config.
+    """
+    progress = progress or Progress()
+    _claim(folder, config)
+    records = read_records(folder)
+    done = {record["question"] for record in records}
+    read: dict[str, Any] = _json(folder / READ) or {}
+    questions = chosen(dataset, config.limit)
+    for dialogue in dataset.dialogues:
+        missing = [one for one in questions if one.dialogue == dialogue.id and one.id not in done]
+        if not missing and dialogue.id in read:
+            continue
+        took = _read(system, dialogue, meter, progress)
+        # What is left of a reading that was interrupted is cheap: the first figures are those that count.
+        read.setdefault(dialogue.id, took)
+        _write(folder / READ, read)
+        for question in missing:
+            record = asdict(answered(system, question, llm, config))
+            _append(folder / RECORDS, record)
+            records.append(record)
+            progress.answered(record, len(records), len(questions))
+    result = {
+        "benchmark": "answers",
+        **results.provenance(),
+        "config": asdict(config),
+        "categories": list(dataset.categories),
+        "printed": dict(dataset.printed),
+        "data": dict(dataset.notes),
+        "read": read,
+        "scores": summary.summarise(records, dataset.categories, dataset.printed, config.seed),
+    }
+    _write(folder / RESULT, result)
+    return result
+
+
+def chosen(dataset: Dataset, limit: int | None) -> tuple[Question, ...]:
+    """The first `limit` questions of each dialogue, in the data set's order."""
+    if limit is None:
+        return dataset.questions
+    of = {dialogue.id: [q for q in dataset.questions if q.dialogue == dialogue.id] for dialogue in dataset.dialogues}
+    return tuple(question for questions in of.values() for question in questions[:limit])
+
+
+def answered(system: System, question: Question, llm: LLM, config: Config) -> Answered:
+    """One question, from what the system finds to its scores. Only its text and its time reach the system's prompt."""
+    asked = f"({format_date(question.asked_at)}) {question.text}" if question.asked_at else question.text
+    counted = _Counted(llm)
+    start = time.perf_counter()
+    found = system.find(question, config.k)
+    between = time.perf_counter()
+    answer = run(answer_from(asked, as_retrieved(found, question.dialogue), distil=config.distil), counted)
+    end = time.perf_counter()
+    return Answered(
+        question=question.id,
+        dialogue=question.dialogue,
+        category=question.category,
+        text=question.text,
+        gold=question.answer,
+        answer=answer.text,
+        known=answer.known,
+        readable=answer.readable,
+        retrieved=tuple(_plain(one) for one in found),
+        used=_places(answer),
+        dropped=answer.dropped,
+        scores=metrics.scores(answer.text, answer.known, question),
+        tokens={"prompt": counted.prompt_tokens, "completion": counted.completion_tokens},
+        seconds={"find": round(between - start, 4), "answer": round(end - between, 4)},
+    )
+
+
+def as_retrieved(found: Sequence[Found], dialogue: str) -> list[Retrieved]:
+    """A system's memories as the Answer Agent is shown its own: by position, each with its date."""
+    return [
+        Retrieved(
+            MemoryEntry(
+                id=str(place),
+                text=one.text,
+                scope=Scope(user_id=dialogue),
+                created_at=_NEVER,
+                updated_at=_NEVER,
+                revision=0,
+                speaker=one.speaker,
+                event_time=one.time,
+            ),
+            score=one.score if one.score is not None else 1.0 / (1 + place),
+            similarity=0.0,
+        )
+        for place, one in enumerate(found)
+    ]
+
+
+_NEVER = results.EPOCH
+
+
+def read_records(folder: Path) -> list[Record]:
+    """The records of a run, in the order they were made. A last line that was cut off is left out, and rewritten."""
+    path = folder / RECORDS
+    if not path.exists():
+        return []
+    records, whole = [], 0
+    with path.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            records.append(json.loads(line))
+            whole += len(line)
+    if whole < path.stat().st_size:
+        os.truncate(path, whole)
+    return records
+
+
+def _read(system: System, dialogue: Dialogue, meter: Meter, progress: Progress) -> dict[str, Any]:
+    before, start = _spent(meter()), time.perf_counter()
+    system.read(dialogue, lambda turns: progress.reading(dialogue, turns))
+    seconds, after = time.perf_counter() - start, _spent(meter())
+    nothing = {"calls": 0, "prompt": 0, "completion": 0}
+    tokens = {
+        step: {name: count - before.get(step, nothing)[name] for name, count in spent.items()}
+        for step, spent in after.items()
+    }
+    return {
+        "turns": len(dialogue.turns),
+        "seconds": round(seconds, 2),
+        "tokens": {step: spent for step, spent in tokens.items() if spent["calls"]},
+        **system.stats(),
+    }
+
+
+def _spent(usage: Mapping[str, Usage]) -> dict[str, dict[str, int]]:
+    return {
+        step: {"calls": one.calls, "prompt": one.prompt_tokens, "completion": one.completion_tokens}
+        for step, one in usage.items()
+    }
+
+
+class _Counted:
+    """An LLM that counts one question's tokens."""
+
+    def __init__(self, llm: LLM) -> None:
+        self._llm = llm
+        self.prompt_tokens = self.completion_tokens = 0
+
+    def complete(self, prompts: Sequence[Prompt]) -> list[Reply]:
+        replies = self._llm.complete(prompts)
+        self.prompt_tokens += sum(reply.prompt_tokens for reply in replies)
+        self.completion_tokens += sum(reply.completion_tokens for reply in replies)
+        return replies
+
+
+def _places(answer: Answer) -> tuple[int, ...]:
+    place_of = {id(one.entry): place for place, one in enumerate(answer.retrieved)}
+    return tuple(place_of[id(entry)] for entry in answer.used)
+
+
+def _plain(one: Found) -> dict[str, Any]:
+    return {**asdict(one), "time": one.time.isoformat() if one.time else None}
+
+
+def _claim(folder: Path, config: Config) -> None:
+    """Make the folder this run's, or see that it is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mine = json.loads(json.dumps(asdict(config)))
+    theirs = _json(folder / CONFIG)
+    if theirs is None:
+        _write(folder / CONFIG, mine)
+    elif theirs != mine:
+        other = [name for name in mine if theirs.get(name) != mine[name]]
+        raise InvalidInput(f"{folder} holds a run with another {', '.join(other)}; choose another folder with --out")
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def _write(path: Path, value: Any) -> None:
+    """Whole or not at all."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _append(path: Path, record: Record) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())

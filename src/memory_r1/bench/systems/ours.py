@@ -1,0 +1,89 @@
+"""memory-r1 itself: the product's own `remember` on a file per dialogue, and its own retrieval."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from memory_r1.bank import MemoryBank
+from memory_r1.bench.data import Dialogue, Question
+from memory_r1.bench.systems import Found
+from memory_r1.embed import Embedder
+from memory_r1.flow import LLM, run
+from memory_r1.manager import RELATED, UNREADABLE, remember
+from memory_r1.recall import estimated_tokens
+from memory_r1.types import KINDS, Logged, Scope
+
+_EVERY = 10  # turns between two points of the curves
+
+
+class MemoryR1:
+    """Banks are kept in `folder`, so that reading goes on after the last turn that was remembered."""
+
+    def __init__(
+        self, llm: LLM, embedder: Embedder, folder: Path, *, related: int = RELATED, name: str = "memory-r1"
+    ) -> None:
+        self.name = name
+        self._llm, self._embedder, self._folder, self._related = llm, embedder, folder, related
+        self._bank: MemoryBank | None = None
+        self._scope = Scope(user_id="nobody yet")
+        self._turns_of: dict[str, str] = {}
+        self._log: list[Logged] = []
+        self._order: dict[str, int] = {}
+
+    def read(self, dialogue: Dialogue, progress: Callable[[int], None]) -> None:
+        self.close()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._bank = MemoryBank(self._folder / f"{dialogue.id}.db", embedder=self._embedder)
+        self._scope = Scope(user_id=dialogue.id)
+        for number, turn in enumerate(dialogue.turns, 1):
+            run(remember(turn, self._bank, self._scope, k=self._related), self._llm)
+            progress(number)
+        self._log = self._bank.log(self._scope)
+        self._order = {turn.id: number for number, turn in enumerate(dialogue.turns, 1) if turn.id}
+        written = [one for one in self._log if one.kind in ("ADD", "UPDATE") and one.entry_id]
+        self._turns_of = {str(one.entry_id): one.provenance.turn_id for one in written if one.provenance.turn_id}
+
+    def find(self, question: Question, k: int) -> Sequence[Found]:
+        """The search of `ask`: half of the entries for each of two speakers. `turn` is the one that wrote it last."""
+        assert self._bank is not None, "read a dialogue first"
+        hits = self._bank.search(question.text, self._scope, k, per_speaker=True)
+        return [
+            Found(hit.entry.text, hit.entry.event_time, hit.entry.speaker, self._turns_of.get(hit.entry.id), hit.score)
+            for hit in hits
+        ]
+
+    def stats(self) -> Mapping[str, Any]:
+        assert self._bank is not None, "read a dialogue first"
+        entries = self._bank.all(self._scope)
+        reasons = Counter(one.provenance.reason for one in self._log)
+        return {
+            "entries": len(entries),
+            "memory_tokens": sum(estimated_tokens(entry.text) for entry in entries),
+            "operations": {kind: sum(one.kind == kind for one in self._log) for kind in KINDS},
+            "unreadable": sum(reasons[reason] for reason in UNREADABLE),
+            "reasons": {str(reason): count for reason, count in reasons.most_common() if reason},
+            "over_time": self._over_time(),
+        }
+
+    def _over_time(self) -> list[dict[str, int]]:
+        """Operations and entries by turn: how the bank grew."""
+        by_turn: dict[int, list[str]] = {}
+        for one in self._log:
+            by_turn.setdefault(self._order.get(one.provenance.turn_id or "", 0), []).append(one.kind)
+        counts: Counter[str] = Counter()
+        points: list[dict[str, int]] = []
+        last = max(self._order.values(), default=0)
+        for number in range(last + 1):
+            counts.update(by_turn.get(number, ()))
+            if number and (number % _EVERY == 0 or number == last):
+                kinds: dict[str, int] = {kind: counts[kind] for kind in KINDS}
+                points.append({"turn": number, "entries": counts["ADD"] - counts["DELETE"], **kinds})
+        return points
+
+    def close(self) -> None:
+        if self._bank is not None:
+            self._bank.close()
+            self._bank = None
