@@ -32,15 +32,13 @@ def store(sizes: str, against: str | None, seed: int, out: Path | None) -> None:
 
 
 @bench.command()
-@click.option("--data", required=True, metavar="locomo:PATH", help="The data set.")
+@click.option("--data", required=True, metavar="KIND:PATH", help="The data set, such as locomo:locomo10.json.")
 @_OUT
 def retrieval(data: str, out: Path | None) -> None:
-    """Recall of LoCoMo's gold evidence turns at 5, 10, 30 and 60, with intervals."""
+    """Recall of a data set's gold evidence turns at 5, 10, 30 and 60, with intervals."""
     from memory_r1.bench import retrieval as bench_retrieval
+    from memory_r1.bench.datasets import open_dataset
     from memory_r1.embed import default_embedder
 
-    kind, _, path = data.partition(":")
-    if kind != "locomo" or not path:
-        raise click.BadParameter("give locomo:PATH, the path of locomo10.json", param_hint="--data")
-    result = bench_retrieval.run(Path(path), default_embedder(), out, lambda line: click.echo(line, err=True))
+    result = bench_retrieval.run(open_dataset(data), default_embedder(), out, lambda line: click.echo(line, err=True))
     click.echo(bench_retrieval.table(result))
