@@ -29,8 +29,7 @@ _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ABSTAINING = ("no information available", "not mentioned", "i don't know", "i do not know")
 # Where a full stop ends no sentence: the commonest of those that NLTK's trained splitter knows.
 _ABBREVIATIONS = frozenset(
-    {"dr", "mr", "mrs", "ms", "prof", "jr", "sr", "st", "mt", "inc", "vs", "etc", "e.g", "i.e"}
-    | {"a.m", "p.m", "u.s", "u.k", "ph.d"}
+    ("dr", "mr", "mrs", "ms", "prof", "jr", "sr", "st", "inc", "vs", "ok", "a.m", "p.m", "u.s", "u.k", "ph.d", "j.k")
 )
 
 
@@ -107,9 +106,9 @@ def bleu1(answer: str, gold: Gold) -> float:
         BLEU-1 = exp(min(0, 1 - gold_words / answer_words)) * shared / answer_words     (0 when nothing is shared)
 
     word_tokenize first splits sentences with a trained model that NLTK downloads. Here the same splitter knows a few
-    abbreviations instead, so that only an answer with another abbreviation before its last word may differ: of
-    LoCoMo's 1,540 gold answers, 14 have a full stop followed by anything. Raises InvalidInput when NLTK is not
-    installed.
+    of its abbreviations and none of its statistics, so that only a text with another abbreviation before its last word
+    may be cut otherwise ("tues. 3 may"). With all its abbreviations, none of LoCoMo's 1,540 gold answers and 2 of its
+    5,882 turns are. Raises InvalidInput when NLTK is not installed.
     """
     tokens = _tokenizer()
     answered, wanted = tokens(answer.lower()), tokens(str(gold).lower())
@@ -136,7 +135,7 @@ def _stemmer() -> Callable[[str], str]:
 def _tokenizer() -> Callable[[str], Sequence[str]]:
     punkt = _nltk("nltk.tokenize.punkt")
     known = punkt.PunktParameters()
-    known.abbrev_types = set(_ABBREVIATIONS)  # the splitter may change it
+    known.abbrev_types = set(_ABBREVIATIONS)
     sentences = punkt.PunktSentenceTokenizer(known)
     words = _nltk("nltk.tokenize.destructive").NLTKWordTokenizer()
     return lambda text: [word for sentence in sentences.tokenize(text) for word in words.tokenize(sentence)]
