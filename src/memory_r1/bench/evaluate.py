@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -148,8 +149,8 @@ def as_retrieved(found: Sequence[Found], dialogue: str) -> list[Retrieved]:
                 id=str(place),
                 text=one.text,
                 scope=Scope(user_id=dialogue),
-                created_at=_NEVER,
-                updated_at=_NEVER,
+                created_at=_NO_TIME,
+                updated_at=_NO_TIME,
                 revision=0,
                 speaker=one.speaker,
                 event_time=one.time,
@@ -161,7 +162,7 @@ def as_retrieved(found: Sequence[Found], dialogue: str) -> list[Retrieved]:
     ]
 
 
-_NEVER = results.EPOCH
+_NO_TIME = datetime.fromtimestamp(0, UTC)  # a baseline does not say when it wrote a memory
 
 
 def read_records(folder: Path) -> list[Record]:

@@ -13,18 +13,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from memory_r1.bank import MemoryBank, NewEntry
 from memory_r1.bank import index as bank_index
-from memory_r1.bench import results
+from memory_r1.bench import results, statistics
 from memory_r1.bench.data import Dataset, Dialogue, Question, describe
 from memory_r1.dates import format_date
 from memory_r1.embed import Embedder
 from memory_r1.types import Scope, Turn
 
 CUTOFFS = (5, 10, 30, 60)
-RESAMPLES = 10_000
 GOAL = 0.70  # hybrid recall at 10 over all dialogues
 
 Mode = Literal["text", "vector", "hybrid"]
@@ -84,17 +82,12 @@ def recall_per_question(found: Sequence[Found], k: int) -> float:
     return float(np.mean([one.hits(k) / len(one.places) for one in found])) if found else float("nan")
 
 
-def interval(found: Sequence[Found], k: int, seed: int, resamples: int = RESAMPLES) -> tuple[float, float]:
-    """95 % bootstrap interval of `recall`, whole dialogues drawn with replacement."""
-    dialogues = sorted({one.dialogue for one in found})
-    of: dict[str, NDArray[np.int64]] = {name: np.zeros(2, dtype=np.int64) for name in dialogues}
-    for one in found:
-        of[one.dialogue] += (one.hits(k), len(one.places))
-    counts_D2 = np.stack([of[name] for name in dialogues])  # noqa: N806  (dialogue, [hits, gold])
-    drawn_RD = np.random.default_rng(seed).integers(0, len(dialogues), (resamples, len(dialogues)))  # noqa: N806
-    totals_R2 = counts_D2[drawn_RD].sum(axis=1)  # noqa: N806
-    low, high = np.percentile(totals_R2[:, 0] / totals_R2[:, 1], [2.5, 97.5])
-    return round(float(low), 4), round(float(high), 4)
+def interval(found: Sequence[Found], k: int, seed: int) -> tuple[float, float]:
+    """95 % bootstrap interval of `recall`, whole dialogues drawn with replacement (of one dialogue, its gold turns)."""
+    places = [(place, one.dialogue) for one in found for place in one.places]
+    hits = [place is not None and place < k for place, _ in places]
+    drawn = statistics.interval(hits, [dialogue for _, dialogue in places], seed)
+    return round(drawn.low, 4), round(drawn.high, 4)
 
 
 def scores(found: Sequence[Found], categories: Sequence[str], seed: int) -> dict[str, Any]:
@@ -147,7 +140,7 @@ def run(
             "bm25": {"k1": bank_index.BM25_K1, "b": bank_index.BM25_B},
             "tuned_on": [*data.splits.get("train", ()), *data.splits.get("validation", ())],
             "seed": seed,
-            "resamples": RESAMPLES,
+            "resamples": statistics.RESAMPLES,
         },
     }
     parts = {"all": data.splits["all"], "test": data.splits.get("test", ())}

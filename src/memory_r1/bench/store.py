@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from memory_r1.bank import MemoryBank, NewEntry
 from memory_r1.bench import mem0_store, results
+from memory_r1.bench.statistics import quantiles
 from memory_r1.bench.store_report import against_mem0, goals
 from memory_r1.bench.store_report import plot as plot
 from memory_r1.bench.store_report import table as table
@@ -163,7 +164,7 @@ def _bank(folder: Path, given: Material, size: int, scopes: int, say: Progress) 
         for owner in owners:
             bank.search(given.queries[0], owner, TOP)
         for mode in MODES:
-            figures[f"{mode}_ms"] = _spread([_searched(bank, given, owners, i, mode) for i in range(QUERIES)])
+            figures[f"{mode}_ms"] = quantiles([_searched(bank, given, owners, i, mode) for i in range(QUERIES)])
         if scopes > 1:
             figures["beside_one_scope"] = _beside_one(folder, bank, given, owners, size // scopes)
         fresh = []
@@ -172,7 +173,7 @@ def _bank(folder: Path, given: Material, size: int, scopes: int, say: Progress) 
             start = time.perf_counter()
             bank.search(given.queries[i], owners[i % scopes], TOP)
             fresh.append(_ms(start))
-        figures["search_after_add_ms"] = _spread(fresh)
+        figures["search_after_add_ms"] = quantiles(fresh)
         figures |= _adds(folder / f"{path.stem}-bare.db", bank, given, owners, size)
     figures["memory_mb"] = _memory(path, given, owners)
     return figures
@@ -249,7 +250,7 @@ def _adds(bare_path: Path, bank: MemoryBank, given: Material, owners: Sequence[S
         for add in (ours, plain) if i % 2 else (plain, ours):
             times[add].append(add(i))
     bare.close()
-    figures = {"add_ms": _spread(times[ours]), "bare_commit_ms": _spread(times[plain])}
+    figures = {"add_ms": quantiles(times[ours]), "bare_commit_ms": quantiles(times[plain])}
     ratio = figures["add_ms"]["p50"] / figures["bare_commit_ms"]["p50"]
     return {**figures, "add_over_bare_commit": round(ratio, 3)}
 
@@ -266,7 +267,7 @@ def _fork(folder: Path, given: Material, size: int, say: Progress) -> dict[str, 
                 start = time.perf_counter()
                 bank.fork(scope).close()
                 times[name].append(_ms(start))
-    return {name: _spread(values)["p50"] for name, values in times.items()}
+    return {name: quantiles(values)["p50"] for name, values in times.items()}
 
 
 def _ms(start: float) -> float:
@@ -275,7 +276,3 @@ def _ms(start: float) -> float:
 
 def _mb(size: float) -> float:
     return round(size / 1e6, 2)
-
-
-def _spread(times: Sequence[float]) -> dict[str, float]:
-    return {"p50": round(float(np.median(times)), 4), "p95": round(float(np.percentile(times, 95)), 4)}

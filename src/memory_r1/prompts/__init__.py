@@ -7,13 +7,16 @@ import hashlib
 import importlib.resources
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Literal
 
 from memory_r1.dates import format_date
 from memory_r1.types import MemoryEntry
 
+Name = Literal["extract", "manage", "answer", "answer_plain", "judge_lenient", "judge_strict"]
+
 
 @functools.cache
-def instructions(name: str) -> tuple[str, str]:
+def instructions(name: Name) -> tuple[str, str]:
     """(text, version): the version is made from the text, so that a changed prompt cannot keep its name."""
     text = importlib.resources.files(__name__).joinpath(f"{name}.md").read_text(encoding="utf-8").strip()
     return text, f"{name}@{hashlib.sha256(text.encode()).hexdigest()[:8]}"
