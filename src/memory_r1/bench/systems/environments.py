@@ -1,0 +1,103 @@
+"""The virtual environments that other people's systems live in, one for each, so that their needs never meet ours.
+
+`memory-r1 bench setup NAME` makes one in the cache folder. It is ready when the list of what was asked for lies in it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import venv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from memory_r1.errors import InvalidInput, ModelUnavailable
+
+DONE = "installed.txt"
+OPENAI = "openai==3.54.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A git repository and the commit to install from it, for what is on no registry. `alone`: without its own needs."""
+
+    url: str
+    commit: str
+    alone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What a system needs, and what it is in a line."""
+
+    name: str
+    about: str
+    requirements: tuple[str, ...]
+    source: Source | None = None
+
+    @property
+    def folder(self) -> Path:
+        return Path(platformdirs.user_cache_dir("memory-r1")) / "bench" / self.name
+
+    @property
+    def python(self) -> Path:
+        return self.folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+
+    @property
+    def ready(self) -> bool:
+        """Whether just this was installed to the end, by whatever version of memory-r1."""
+        try:
+            return self.python.exists() and (self.folder / DONE).read_text(encoding="utf-8") == self._asked()
+        except OSError:
+            return False
+
+    def setup(self, say: Callable[[str], None], origin: str | None = None) -> Path:
+        """Installs it unless it is ready; gives its Python. `origin`: a local clone to take the source from.
+
+        Raises ModelUnavailable with the end of what pip said.
+        """
+        if self.ready:
+            return self.python
+        say(f"installing {self.name} into {self.folder}")
+        venv.create(self.folder, with_pip=True, clear=True)
+        if self.requirements:
+            self._pip(*self.requirements)
+        if self.source:
+            url = Path(origin).resolve().as_uri() if origin else self.source.url
+            alone = ("--no-deps",) if self.source.alone else ()
+            self._pip(*alone, f"git+{url}@{self.source.commit}")
+        (self.folder / DONE).write_text(self._asked(), encoding="utf-8")
+        return self.python
+
+    def _asked(self) -> str:
+        git = [f"git+{self.source.url}@{self.source.commit}"] if self.source else []
+        return "\n".join([*self.requirements, *git]) + "\n"
+
+    def _pip(self, *arguments: str) -> None:
+        pip = [str(self.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments]
+        done = subprocess.run(pip, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ModelUnavailable(f"{self.name} could not be installed: {done.stderr.strip()[-1000:]}")
+
+
+MEM0_2 = Environment("mem0-2", "Mem0 2.2.1: only ever adds", ("mem0ai==2.2.1", "qdrant-client==1.20.0", OPENAI))
+
+ENVIRONMENTS: Sequence[Environment] = (
+    Environment(
+        "mem0-1",
+        "Mem0 1.0.11: the model decides ADD, UPDATE, DELETE or NONE",
+        ("mem0ai==1.0.11", "qdrant-client==1.20.0", OPENAI),
+    ),
+    MEM0_2,
+)
+
+
+def environment(name: str) -> Environment:
+    """Raises InvalidInput for a name that is none of ENVIRONMENTS."""
+    for known in ENVIRONMENTS:
+        if known.name == name:
+            return known
+    raise InvalidInput(f"no system is called {name!r}; there are {', '.join(known.name for known in ENVIRONMENTS)}")

@@ -1,0 +1,135 @@
+"""Mem0 1.x: the model decides ADD, UPDATE, DELETE or NONE. Run by the Python of its own environment."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from channel import Endpoint, Tally, batches, bracketed, serve, share, versions
+
+BATCH = 2  # messages in one add(), as in Mem0's own evaluation
+
+DEVIATIONS = [
+    "the extraction prompt's 'Today's date' is the session's date instead of the wall clock (by the public "
+    "custom_fact_extraction_prompt, otherwise Mem0's own text)",
+    "temperature 0 instead of 0.1, as for every system",
+]
+SEEN = ["an UPDATE replaces a memory's timestamp by that of the session that changed it: the first date is lost"]
+
+
+class Mem0:
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        folder = config["folder"]
+        os.environ.update(MEM0_TELEMETRY="False", MEM0_DIR=f"{folder}/home", OPENAI_API_KEY="none")
+        from mem0 import Memory  # telemetry is decided when it is imported
+        from mem0.configs import prompts
+        from mem0.embeddings.base import EmbeddingBase
+
+        endpoint = Endpoint(config)
+
+        class Shared(EmbeddingBase):  # type: ignore[misc]
+            def embed(self, text: str, memory_action: str | None = None) -> list[float]:
+                return endpoint.embed([text], query=memory_action == "search")[0]
+
+        server = {"api_key": "none", "openai_base_url": config["base_url"]}
+        self.memory = Memory.from_config(
+            {
+                "llm": {"provider": "openai", "config": {"model": config["model"], "temperature": 0.0, **server}},
+                "embedder": {"provider": "openai", "config": server},  # replaced below
+                "vector_store": {
+                    "provider": "qdrant",
+                    "config": {
+                        "path": f"{folder}/qdrant",
+                        "on_disk": True,
+                        "collection_name": "memories",
+                        "embedding_model_dims": config["dimension"],
+                    },
+                },
+                "history_db_path": f"{folder}/history.db",
+            }
+        )
+        self.memory.embedding_model = Shared()
+        self.prompt = prompts.USER_MEMORY_EXTRACTION_PROMPT
+        self.tally = Tally(endpoint)
+        self.owners: list[str] = []
+        log = logging.getLogger("mem0.memory.main")
+        log.setLevel(logging.INFO)
+        log.addHandler(Listener(self.tally))
+
+    def read(self, dialogue: Mapping[str, Any], done: Callable[[int], None]) -> None:
+        self.owners = list(dialogue["speakers"])
+        turns = 0
+        for batch in batches(dialogue["turns"], BATCH):
+            self.date(batch[0]["time"])
+            for owner in self.owners:
+                with self.tally.attempt("add"):
+                    self.add(owner, batch)
+            turns += len(batch)
+            done(turns)
+
+    def add(self, owner: str, batch: list[Mapping[str, Any]]) -> None:
+        """One store per speaker: in each the owner is the user, and the other one the assistant."""
+        messages = [
+            {
+                "role": "user" if turn["speaker"] == owner else "assistant",
+                "content": f"{bracketed(turn['time'])}{turn['speaker']}: {turn['text']}",
+            }
+            for turn in batch
+        ]
+        result = self.memory.add(messages, user_id=owner, metadata={"timestamp": batch[0]["time"]})
+        self.tally.operations.update(item["event"] for item in result["results"])
+
+    def date(self, time: str | None) -> None:
+        """The extraction prompt's day, which Mem0 sets to the wall clock's when it is imported."""
+        if time:
+            before, line, after = self.prompt.partition("Today's date is ")
+            self.memory.custom_fact_extraction_prompt = before + line + time[:10] + after[len("2023-05-08") :]
+
+    def find(self, question: str, asked_at: str | None, k: int) -> list[dict[str, Any]]:
+        del asked_at  # Mem0 has no use for it
+        hits = []
+        for n, owner in enumerate(self.owners):
+            for hit in self.memory.search(question, user_id=owner, limit=share(k, len(self.owners), n))["results"]:
+                time = hit.get("metadata", {}).get("timestamp")
+                hits.append({"text": hit["memory"], "time": time, "speaker": owner, "score": hit["score"]})
+        return sorted(hits, key=lambda hit: -float(hit["score"]))
+
+    def stats(self) -> dict[str, Any]:
+        kept = [self.memory.get_all(user_id=owner, limit=1_000_000)["results"] for owner in self.owners]
+        return {
+            **self.tally.report(),
+            "texts": [item["memory"] for items in kept for item in items],
+            "deviations": DEVIATIONS,
+            "seen": SEEN,
+            "versions": versions("mem0ai", "qdrant-client", "openai"),
+        }
+
+
+class Listener(logging.Handler):
+    """Mem0 logs what it does not raise: replies it cannot read, and operations it cannot carry out."""
+
+    def __init__(self, tally: Tally) -> None:
+        super().__init__()
+        self.tally = tally
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if isinstance(record.msg, dict):  # one operation, as the model wrote it
+            event = record.msg.get("event")
+            if event == "NONE":
+                self.tally.operations["NOOP"] += 1
+            elif event not in ("ADD", "UPDATE", "DELETE"):
+                self.tally.failed["operation of an unknown kind"] += 1
+            elif not record.msg.get("text"):
+                self.tally.failed[f"{event} without a text"] += 1
+        elif text.startswith(("Error in new_retrieved_facts", "Invalid JSON response", "Empty response")):
+            self.tally.unreadable += 1
+        elif record.levelno >= logging.ERROR:
+            # "Error processing memory action: ..., Error: 'old'": most often an id that the model made up
+            self.tally.failed[text.partition(":")[0]] += 1
+
+
+if __name__ == "__main__":
+    serve(Mem0)
