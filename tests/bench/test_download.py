@@ -73,7 +73,8 @@ def test_a_wrong_file_or_half_of_one_is_refused_and_leaves_nothing(
 
 def test_without_a_network_it_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(DataUnavailable, match=r"bring the file from elsewhere as .*file and run this again"):
-        download("http://127.0.0.1:1/file", tmp_path / "file", SHA256)
+        download("http://127.0.0.1:1/file", tmp_path / "new" / "file", SHA256)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_another_file_in_its_place_is_not_touched(site: str, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ LINE: dict[str, Any] = {
     "previous_dialogs": [
         {
             "personas": [["I like tea."], ["I like jazz."]],
-            "dialog": [{"text": "Hi, I like tea."}, {"text": "I like jazz."}],
+            "dialog": [{"text": "Hi, I like tea. "}, {"text": "I like jazz."}, {"text": ""}, {"text": "Oh."}],
             "time_num": 5,
             "time_unit": "hours",
             "time_back": "9 days 5 hours ago",
@@ -38,6 +38,7 @@ def written(tmp_path: Path, *lines: Any) -> Path:
 
 def test_a_line_is_a_chat_in_sessions_without_dates_and_a_question(tmp_path: Path) -> None:
     first = (Turn("Speaker 1", "Hi, I like tea.", None, "S1:1"), Turn("Speaker 2", "I like jazz.", None, "S1:2"))
+    first += (Turn("Speaker 2", "Oh.", None, "S1:4"),)
     second = (Turn("Speaker 2", "Any tea?", None, "S2:1"), Turn("Speaker 1", "Yes!", None, "S2:2"))
     sessions = (Session(1, None, first), Session(2, None, second))
     speakers = ("Speaker 1", "Speaker 2")

@@ -85,6 +85,7 @@ def talk(value: dict[str, Any]) -> Any:
             "session 2: turn 2: there is a turn 'cat' before it",
         ),
         (lambda v: talk(v)["sessions"][1]["turns"][0].pop("text"), 'session 2: turn 1: "text" is missing'),
+        (lambda v: talk(v)["sessions"][1]["turns"][0].update(text=" "), 'session 2: turn 1: "text" is empty'),
         (
             lambda v: talk(v)["questions"][0].update(evidence=["D9:1"]),
             "dialogue 1: question 0: its evidence 'D9:1' is no turn of the dialogue",

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from memory_r1.bench import retrieval
 from memory_r1.bench.data import Dataset
 from memory_r1.bench.locomo import load
 from memory_r1.bench.retrieval import Found, entry_text, interval, recall, recall_per_question, run, table
+from memory_r1.errors import InvalidInput
 from memory_r1.testing import HashEmbedder
 from memory_r1.types import Turn
 
@@ -96,6 +98,19 @@ def test_the_result_has_every_figure_by_hand(data: Dataset, tmp_path: Path) -> N
     assert not any(text in saved for text in [*TURNS, *(question["question"] for question in QUESTIONS)])
     assert "hybrid, gold turns found" in table(result)
     assert "hybrid recall at 10, all dialogues, mean over questions" in table(result)
+
+
+def test_only_locomos_test_dialogues_are_a_test_and_only_locomo_has_a_goal(data: Dataset) -> None:
+    other = replace(data.split("train"), name="other")
+    result = run(other, HashEmbedder(), modes=["hybrid"])
+    assert (list(result["all"]), "test" in result, result["goals"]) == (["hybrid"], False, [])
+    assert "goal" not in table(result)
+
+
+def test_a_data_set_without_evidence_is_refused(data: Dataset) -> None:
+    without = replace(data, questions=tuple(replace(question, evidence=()) for question in data.questions))
+    with pytest.raises(InvalidInput, match="locomo does not say which turns tell the answers"):
+        run(without, HashEmbedder())
 
 
 @pytest.mark.locomo

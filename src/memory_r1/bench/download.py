@@ -43,14 +43,15 @@ def download(url: str, to: Path, sha256: str, progress: Progress = lambda *_: No
 def _stream(url: str, to: Path, progress: Progress) -> str:
     """Write the file and return its SHA-256."""
     digest, done = hashlib.sha256(), 0
-    to.parent.mkdir(parents=True, exist_ok=True)
-    with httpx.stream("GET", url, follow_redirects=True, timeout=30) as response, to.open("wb") as file:
+    with httpx.stream("GET", url, follow_redirects=True, timeout=30) as response:
         response.raise_for_status()
         length = response.headers.get("content-length")
         encoded = "content-encoding" in response.headers  # then the length is not that of the file
-        for chunk in response.iter_bytes():
-            digest.update(chunk)
-            file.write(chunk)
-            done += len(chunk)
-            progress(done, int(length) if length and not encoded else None)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        with to.open("wb") as file:
+            for chunk in response.iter_bytes():
+                digest.update(chunk)
+                file.write(chunk)
+                done += len(chunk)
+                progress(done, int(length) if length and not encoded else None)
     return digest.hexdigest()

@@ -5,7 +5,7 @@ becomes a dialogue with the id of its question. The oracle's sessions are not in
 here, and a session's number is its place afterwards. A turn's id is "S3:5": the fifth turn of the third session.
 
 Questions with "_abs" in the id ask for what was never said: they are unanswerable, of the category "abstention", and
-their answers, which explain why, are not read. The whole file is held in memory: about twice its size.
+their answers, which explain why, are not read. The whole file is held in memory, in two to three times its size.
 """
 
 from __future__ import annotations

@@ -23,7 +23,10 @@ WHERE = "get msc_self_instruct.jsonl from https://huggingface.co/datasets/MemGPT
 
 
 def load(path: str | Path) -> Dataset:
-    """Raises InvalidInput when the file is absent or is something else. The chat on line 1 is "msc-1"."""
+    """Raises InvalidInput when the file is absent or is something else. The chat on line 1 is "msc-1".
+
+    Turns without text are left out.
+    """
     path = Path(path)
     dialogues, questions = [], []
     with remedy(WHERE):
@@ -45,8 +48,7 @@ def load(path: str | Path) -> Dataset:
 def _session(place: int, messages: list[Any]) -> Session:
     turns = []
     for number, message in enumerate(messages):
-        speaker = message.get("id") if isinstance(message, dict) else None
-        if speaker not in SPEAKERS:
-            speaker = SPEAKERS[number % 2]
-        turns.append(Turn(speaker, member(message, "text", str), None, f"S{place}:{number + 1}"))
+        if text := member(message, "text", str).strip():
+            speaker = message["id"] if message.get("id") in SPEAKERS else SPEAKERS[number % 2]
+            turns.append(Turn(speaker, text, None, f"S{place}:{number + 1}"))
     return Session(place, None, tuple(turns))

@@ -79,7 +79,10 @@ def _dialogue(given: Any) -> Dialogue:
                     if turn_id in seen:
                         raise InvalidInput(f"there is a turn {turn_id!r} before it")
                     seen.add(turn_id)
-                    turns.append(Turn(speaker, member(said, "text", str), time, turn_id))
+                    text = member(said, "text", str)
+                    if not text.strip():
+                        raise InvalidInput('"text" is empty')
+                    turns.append(Turn(speaker, text, time, turn_id))
             sessions.append(Session(number, time, tuple(turns)))
     return Dialogue(member(given, "id", str), speakers, tuple(sessions))
 

@@ -20,6 +20,7 @@ from memory_r1.bench import results, statistics
 from memory_r1.bench.data import Dataset, Dialogue, Question, describe
 from memory_r1.dates import format_date
 from memory_r1.embed import Embedder
+from memory_r1.errors import InvalidInput
 from memory_r1.types import Scope, Turn
 
 CUTOFFS = (5, 10, 30, 60)
@@ -118,8 +119,10 @@ def run(
     """Measure, write retrieval.json and retrieval.png into the folder `out`, and return the result.
 
     "all" and "test" hold the `scores` by mode, "records" the places of the gold turns of every question, without
-    any text of the data set.
+    any text of the data set. Raises InvalidInput for a data set that names no evidence.
     """
+    if not any(question.evidence for question in data.answerable):
+        raise InvalidInput(f"{data.name} does not say which turns tell the answers, so recall cannot be measured on it")
     say = progress or (lambda _: None)
     found: dict[str, list[Found]] = {mode: [] for mode in modes}
     with MemoryBank(embedder=embedder) as bank:
@@ -143,13 +146,11 @@ def run(
             "resamples": statistics.RESAMPLES,
         },
     }
-    parts = {"all": data.splits["all"], "test": data.splits.get("test", ())}
-    for name, ids in parts.items():
-        if ids:
-            result[name] = {
-                mode: scores([one for one in found[mode] if one.dialogue in ids], data.categories, seed)
-                for mode in modes
-            }
+    for name in ("all", "test"):
+        ids = set(data.splits.get(name, ()))
+        of = {mode: [one for one in found[mode] if one.dialogue in ids] for mode in modes}
+        if all(of.values()):
+            result[name] = {mode: scores(of[mode], data.categories, seed) for mode in modes}
     result["goals"] = _goals(result) if data.name == "locomo" else []
     result["records"] = [
         {"question": one.question, "category": one.category, "places": {mode: found[mode][i].places for mode in modes}}
