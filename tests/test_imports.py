@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import memory_r1
 
 SOURCE = Path(memory_r1.__file__).parent
@@ -60,10 +62,39 @@ def test_imports_go_one_way() -> None:
     assert wrong == []
 
 
-def test_importing_memory_r1_loads_no_model_runtime_and_opens_nothing() -> None:
-    heavy = ("onnxruntime", "xllamacpp", "kitoken", "dateparser", "torch", "matplotlib", "huggingface_hub")
-    code = f"import memory_r1, sys; print([name for name in {heavy!r} if name in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+RUNTIMES = ("onnxruntime", "xllamacpp", "kitoken", "dateparser", "torch", "matplotlib", "huggingface_hub", "httpx")
+
+
+def loaded(statement: str, names: tuple[str, ...]) -> list[str]:
+    """Which of these modules a fresh Python holds after the statement."""
+    code = f"import sys; {statement}; print(*[name for name in {names!r} if name in sys.modules])"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+
+
+def test_importing_memory_r1_loads_no_model_runtime_no_numpy_and_no_database() -> None:
+    later = ("numpy", "sqlite3", "asyncio", "memory_r1.bank", "memory_r1.memory")
+    assert loaded("import memory_r1", (*RUNTIMES, *later)) == []
+    assert loaded("import memory_r1; dir(memory_r1); hasattr(memory_r1, 'nonsense')", later) == []
+
+
+def test_the_class_memory_loads_numpy_and_no_model_runtime() -> None:
+    assert loaded("from memory_r1 import Memory", (*RUNTIMES, "numpy")) == ["numpy"]
+
+
+def test_names_that_load_at_first_use_are_those_of_the_modules_that_define_them() -> None:
+    from memory_r1 import answer, bank, manager, memory
+
+    assert memory_r1.Memory is memory.Memory
+    assert memory_r1.AsyncMemory is memory.AsyncMemory
+    assert memory_r1.MemoryBank is bank.MemoryBank
+    assert memory_r1.ask is answer.ask
+    assert memory_r1.remember is manager.remember
+    assert set(memory_r1.__all__) <= set(dir(memory_r1))
+
+
+def test_a_name_that_is_not_there_is_refused_as_python_does() -> None:
+    with pytest.raises(AttributeError, match="module 'memory_r1' has no attribute 'nonsense'"):
+        memory_r1.nonsense  # noqa: B018
 
 
 def test_the_public_names_are_these() -> None:

@@ -40,7 +40,8 @@ class Server:
     def __init__(self) -> None:
         self.operations: list[dict[str, Any]] = []
         self.facts: Callable[[str], list[str]] = lambda said: [said]
-        self.seconds = 0.0
+        self.hangs_after: int | None = None  # a number of prompts; then replies wait for `released`
+        self.released = threading.Event()
         self.asked: list[tuple[str, str]] = []
         server = self
 
@@ -51,7 +52,9 @@ class Server:
                 request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 step, message = request["response_format"]["json_schema"]["name"], request["messages"][-1]["content"]
                 server.asked.append((step, message))
-                time.sleep(server.seconds)
+                if server.hangs_after is not None and len(server.asked) > server.hangs_after:
+                    server.released.wait(30)
+                    return
                 choice = {"message": {"content": json.dumps(server.reply(step, message))}, "finish_reason": "stop"}
                 usage = {"prompt_tokens": 10, "completion_tokens": 1}
                 body = json.dumps({"model": "double", "choices": [choice], "usage": usage}).encode()
@@ -667,13 +670,15 @@ def test_ctrl_c_during_an_import_loses_nothing_and_the_same_command_goes_on(
     whole(*command)
 
     server.asked.clear()
-    server.seconds = 0.2
+    server.hangs_after = prompts - 1
     running = process(*command, "--db", stopped.db)
     deadline = time.monotonic() + 60
     while len(server.asked) < prompts and time.monotonic() < deadline:
         time.sleep(0.01)
+    sent = time.monotonic()
     running.send_signal(signal.SIGINT)
     _, shown = running.communicate(timeout=60)
+    assert time.monotonic() - sent < 5  # and not when the server answers
     assert running.returncode == 130
     assert shown.endswith("\nStopped. All that was done so far is kept; the same command goes on from there.\n")
     assert "Traceback" not in shown
@@ -681,7 +686,8 @@ def test_ctrl_c_during_an_import_loses_nothing_and_the_same_command_goes_on(
     assert kept == whole.texts()[: len(kept)]
     assert len(kept) < 6
 
-    server.seconds = 0
+    server.hangs_after = None
+    server.released.set()
     assert stopped.json(*command)["operations"]["ADD"] == 6 - len(kept)
     assert stopped.texts() == whole.texts() == [fact(number) for number in range(6)]
     assert [steady(one) for one in stopped.json("history")] == [steady(one) for one in whole.json("history")]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -275,6 +279,59 @@ def test_another_400_is_not_taken_for_a_missing_schema_feature(server: Server, l
     with pytest.raises(ModelUnavailable, match="400: temperature must be below 2"):
         llm.complete([prompt(schema=SCHEMA)])
     assert len(server.bodies) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be sent Ctrl-C alone there")
+@pytest.mark.parametrize("waits_for", ["a reply", "the next attempt"])
+def test_ctrl_c_stops_at_once_whatever_the_server_does(server: Server, waits_for: str) -> None:
+    asked, released = threading.Event(), threading.Event()
+
+    def answer(_: dict[str, Any]) -> Any:
+        asked.set()
+        if waits_for == "a reply":
+            released.wait(30)
+        return 429, {}, {"Retry-After": "30"}
+
+    server.answer = answer
+    code = f"""
+from memory_r1.llm.openai import OpenAILLM
+from memory_r1.types import Message, Prompt
+try:
+    OpenAILLM({server.url!r}, "m").complete([Prompt("answer", (Message("user", "Hello"),), None, 9)] * 12)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    running = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert asked.wait(30)
+    time.sleep(0.2)  # so that the first answers are there where they come
+    sent = time.monotonic()
+    running.send_signal(signal.SIGINT)
+    assert running.communicate(timeout=60) == ("interrupted\n", "")
+    took = time.monotonic() - sent
+    released.set()
+    assert took < 5
+    assert len(server.bodies) == 8  # as many as run at once, and none for the rest
+
+
+def test_several_batches_together_send_no_more_requests_at_once_than_concurrency(server: Server) -> None:
+    running, most = 0, 0
+    lock = threading.Lock()
+
+    def answer(_: dict[str, Any]) -> Any:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.05)
+        with lock:
+            running -= 1
+        return completion()
+
+    server.answer = answer
+    with OpenAILLM(server.url, "m", concurrency=3) as llm, ThreadPoolExecutor(4) as callers:
+        replies = list(callers.map(llm.complete, [[prompt()] * 4] * 4))
+    assert [len(batch) for batch in replies] == [4, 4, 4, 4]
+    assert most == 3
 
 
 def test_the_key_is_in_no_error_and_no_repr(server: Server, llm: OpenAILLM) -> None:

@@ -3,7 +3,8 @@
     read(dialogue) -> for each question: find k memories -> the Answer Agent answers -> scores -> one line
 
 A run is a folder: `config.json` says what it is, `read.json` what reading took, `records.jsonl` has one line for each
-question, `result.json` the figures. Stopped at any point, the same command goes on and repeats no question.
+question, `judgements.jsonl` one for each that a judge graded, `result.json` the figures. Stopped at any point, the same
+command goes on and repeats no question.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from memory_r1.answer import answer_from
 from memory_r1.bench import metrics, results, summary
 from memory_r1.bench.data import Dataset, Dialogue, Question
+from memory_r1.bench.judge import Reading, judge
 from memory_r1.bench.records import Answered, Record
 from memory_r1.bench.systems import Found, System
 from memory_r1.dates import format_date
@@ -28,6 +30,7 @@ from memory_r1.flow import LLM, Usage, run
 from memory_r1.types import Answer, MemoryEntry, Prompt, Reply, Retrieved, Scope
 
 CONFIG, READ, RECORDS, RESULT = "config.json", "read.json", "records.jsonl", "result.json"
+JUDGEMENTS = "judgements.jsonl"
 
 Meter = Callable[[], Mapping[str, Usage]]
 
@@ -51,12 +54,23 @@ class Config:
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Progress:
-    """What a run tells while it works; this one is silent."""
+class Progress(Protocol):
+    """What a run tells while it works."""
 
     def reading(self, dialogue: Dialogue, done: int) -> None: ...
 
     def answered(self, record: Record, done: int, total: int) -> None: ...
+
+
+class Silent:
+    """A Progress for nobody."""
+
+    def reading(self, dialogue: Dialogue, done: int) -> None: ...
+
+    def answered(self, record: Record, done: int, total: int) -> None: ...
+
+
+_SILENT = Silent()
 
 
 def evaluate(
@@ -67,13 +81,12 @@ def evaluate(
     config: Config,
     *,
     meter: Meter = dict,
-    progress: Progress | None = None,
+    progress: Progress = _SILENT,
 ) -> dict[str, Any]:
     """Run what is missing and return the result. `llm` plays the step "answer"; `meter` tells what was spent so far.
 
     Raises InvalidInput when the folder holds a run with another config.
     """
-    progress = progress or Progress()
     _claim(folder, config)
     records = read_records(folder)
     done = {record["question"] for record in records}
@@ -92,18 +105,42 @@ def evaluate(
             _append(folder / RECORDS, record)
             records.append(record)
             progress.answered(record, len(records), len(questions))
+    return concluded(folder, dataset)
+
+
+def concluded(folder: Path, dataset: Dataset) -> dict[str, Any]:
+    """The result of what the run has so far, written into its folder too."""
+    config = _json(folder / CONFIG)
     result = {
         "benchmark": "answers",
         **results.provenance(),
-        "config": asdict(config),
+        "config": config,
         "categories": list(dataset.categories),
         "printed": dict(dataset.printed),
         "data": dict(dataset.notes),
-        "read": read,
-        "scores": summary.summarise(records, dataset.categories, dataset.printed, config.seed),
+        "read": _json(folder / READ) or {},
+        "scores": summary.summarise(read_records(folder), dataset.categories, dataset.printed, config["seed"]),
     }
     _write(folder / RESULT, result)
     return result
+
+
+def judged(
+    folder: Path, dataset: Dataset, llm: LLM, readings: Sequence[Reading], progress: Callable[[int, int], None]
+) -> dict[str, Any]:
+    """Grade what the run answered, by a model that plays the step "judge"; goes on where it stopped.
+
+    A judgement that cannot be read is None and counted as "unscored". Unanswerable questions are not graded.
+    """
+    gradable = [record for record in read_records(folder) if "abstained" not in record["scores"]]
+    wanted = [(record, reading) for record in gradable for reading in readings]
+    missing = [(record, reading) for record, reading in wanted if f"judge_{reading}" not in record["scores"]]
+    for number, (record, reading) in enumerate(missing, len(wanted) - len(missing) + 1):
+        correct = run(judge(record["text"], record["gold"], record["answer"], reading), llm)
+        score = None if correct is None else float(correct)
+        _append(folder / JUDGEMENTS, {"question": record["question"], "metric": f"judge_{reading}", "score": score})
+        progress(number, len(wanted))
+    return concluded(folder, dataset)
 
 
 def chosen(dataset: Dataset, limit: int | None) -> tuple[Question, ...]:
@@ -166,20 +203,28 @@ _NO_TIME = datetime.fromtimestamp(0, UTC)  # a baseline does not say when it wro
 
 
 def read_records(folder: Path) -> list[Record]:
-    """The records of a run, in the order they were made. A last line that was cut off is left out, and rewritten."""
-    path = folder / RECORDS
+    """The records of a run in the order they were made, with what judges said of them."""
+    records = _lines(folder / RECORDS)
+    scores_of = {record["question"]: record["scores"] for record in records}
+    for one in _lines(folder / JUDGEMENTS):
+        scores_of[one["question"]][one["metric"]] = one["score"]
+    return records
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a file that only grows. A last one that was cut off is taken away, and will be made again."""
     if not path.exists():
         return []
-    records, whole = [], 0
+    found, whole = [], 0
     with path.open("rb") as file:
         for line in file:
             if not line.endswith(b"\n"):
                 break
-            records.append(json.loads(line))
+            found.append(json.loads(line))
             whole += len(line)
     if whole < path.stat().st_size:
         os.truncate(path, whole)
-    return records
+    return found
 
 
 def _read(system: System, dialogue: Dialogue, meter: Meter, progress: Progress) -> dict[str, Any]:

@@ -6,12 +6,17 @@ from pathlib import Path
 
 import click
 
+from memory_r1.cli import bench_run
 from memory_r1.cli.output import Group
 
 
 @click.group(cls=Group)
 def bench() -> None:
-    """Measure: the store, and retrieval on LoCoMo."""
+    """Measure: the store, retrieval, and memory systems side by side."""
+
+
+bench.add_command(bench_run.run)
+bench.add_command(bench_run.judge)
 
 
 _OUT = click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the JSON and the plot.")

@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from memory_r1 import weights
 from memory_r1.embed import default_embedder
 from memory_r1.errors import EntryNotFound, InvalidInput
-from memory_r1.flow import LLM
 from memory_r1.memory import Memory
 from memory_r1.types import STEPS, Scope, Step
+
+if TYPE_CHECKING:  # a command that asks no model loads none
+    from memory_r1.llm.embedded import EmbeddedLLM
+    from memory_r1.llm.openai import OpenAILLM
 
 Decorator = Callable[[Any], Any]
 
 DEFAULT_USER = "me"
+CONTEXT_TOKENS = 8192
 
 
 def options(*decorators: Decorator) -> Decorator:
@@ -75,14 +79,20 @@ def open_memory(
     api_key: str | None = None,
 ) -> Memory:
     """The bank with the default embedder and the model that the options name, which loads at its first prompt."""
-    by_step = dict(map(_adapter, adapters))
+    by_step = adapters_of(adapters)
     if base_url is None and model is None:
         return Memory(path, embedder=default_embedder(), adapters=by_step)
     llm = open_llm(model, by_step, base_url, api_key)  # before the embedder: a mistake in the options shows at once
     return Memory(path, llm=llm, embedder=default_embedder())
 
 
-def open_llm(model: str | None, adapters: dict[Step, Path], base_url: str | None, api_key: str | None) -> LLM:
+def open_llm(
+    model: str | None,
+    adapters: dict[Step, Path],
+    base_url: str | None,
+    api_key: str | None,
+    context_tokens: int = CONTEXT_TOKENS,
+) -> EmbeddedLLM | OpenAILLM:
     from memory_r1.llm.embedded import EmbeddedLLM
     from memory_r1.llm.openai import OpenAILLM
 
@@ -90,7 +100,7 @@ def open_llm(model: str | None, adapters: dict[Step, Path], base_url: str | None
         if model is None or adapters:
             raise InvalidInput("--base-url needs --model, the name the server knows, and takes no --adapter")
         return OpenAILLM(base_url, model, api_key=api_key)
-    return EmbeddedLLM(model_file(model or "smollm2"), adapters=adapters)
+    return EmbeddedLLM(model_file(model or "smollm2"), adapters=adapters, context_tokens=context_tokens)
 
 
 def model_file(name: str) -> Path:
@@ -103,6 +113,11 @@ def model_file(name: str) -> Path:
     if (cached := weights.cache_directory() / name).is_file():
         return cached
     raise InvalidInput(f"no model {name!r}: give a GGUF file that is there, or one of {', '.join(known)}")
+
+
+def adapters_of(given: tuple[str, ...]) -> dict[Step, Path]:
+    """--adapter STEP=FILE, as often as it was given."""
+    return dict(map(_adapter, given))
 
 
 def _adapter(given: str) -> tuple[Step, Path]:

@@ -36,8 +36,8 @@ class EmbeddedLLM:
     """A chat model from a GGUF file, with a LoRA adapter for some steps.
 
     `context_tokens` holds prompt and reply of one request (capped at what the model was trained with);
-    `parallel` requests run at once, batched token by token; `threads` are CPU threads (None: all cores, at
-    most 16). Raises WeightsMissing and AdapterMismatch before anything is loaded. Usable from many threads.
+    `parallel` requests run at once, batched token by token; `threads` are CPU threads (None: the cores this process
+    may use, at most 16). Raises WeightsMissing and AdapterMismatch before anything is loaded. Usable from many threads.
 
     A reply's `token_ids` leave out the token that ends it; they and `logprobs` are None where a character of
     the text took several tokens. A greedy reply to a prompt run alone is the same each time; run together with
@@ -240,7 +240,7 @@ def _start(path: Path, adapters: Sequence[Path], context: int, slots: int, threa
     params.n_parallel = slots
     params.kv_unified = False  # together, an idle slot's beginning would be dropped
     params.cache_ram_mib = 256  # prompts pushed out of a slot, kept for later
-    count = threads or min(os.cpu_count() or 1, 16)
+    count = threads or min(_cores(), 16)
     params.cpuparams.n_threads = count
     params.cpuparams_batch.n_threads = count
     # With flash attention a prompt's logits depend on how much of it was still in the cache.
@@ -261,6 +261,13 @@ def _start(path: Path, adapters: Sequence[Path], context: int, slots: int, threa
                 return xllamacpp.Server(params)
         except RuntimeError as error:
             raise WeightsMissing(f"llama.cpp cannot load {path} ({error}); {REMEDY}") from error
+
+
+def _cores() -> int:
+    """The cores this process may use: in a container or under taskset fewer than the machine has."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @contextmanager

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import random
 import re
-import time
+import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
+from queue import Empty, SimpleQueue
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal, Self
 
@@ -17,6 +18,7 @@ from memory_r1.errors import InvalidInput, ModelUnavailable
 from memory_r1.types import Prompt, Reply
 
 SchemaMode = Literal["json_schema", "json_object", "none"]
+_Waiting = SimpleQueue[tuple[Prompt, Future[Reply]]]
 _WEAKER: Mapping[SchemaMode, SchemaMode] = {"json_schema": "json_object", "json_object": "none"}
 
 FIRST_DELAY = 0.5
@@ -47,7 +49,7 @@ class OpenAILLM:
     """A chat model behind `{base_url}/chat/completions`.
 
     Each request may take `timeout` seconds; 429, 5xx and broken connections are tried `retries` times more.
-    `concurrency` requests of a batch run at once. `schema_mode` is how a prompt's schema is asked for: a
+    At most `concurrency` requests run at once. `schema_mode` is how a prompt's schema is asked for: a
     server that refuses it is asked a weaker way, from then on. `extra` goes into every request's body.
     """
 
@@ -78,7 +80,8 @@ class OpenAILLM:
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
         self._client = httpx.Client(headers=headers, timeout=timeout, limits=limits)
-        self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="memory-r1-http")
+        self._concurrency = concurrency
+        self._running = threading.Semaphore(concurrency)  # of several batches together
 
     def __repr__(self) -> str:
         return f"OpenAILLM({self._safe(self.base_url)!r}, {self.model!r})"
@@ -91,36 +94,60 @@ class OpenAILLM:
 
     def close(self) -> None:
         """Close the connections; requests that run fail. Harmless when repeated."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
         self._client.close()
 
     def complete(self, prompts: Sequence[Prompt]) -> list[Reply]:
-        """One reply per prompt, in order. Raises ModelUnavailable, after the retries, if one cannot be had."""
+        """One reply per prompt, in order. Raises ModelUnavailable, after the retries, if one cannot be had.
+
+        Ctrl-C, or the first failure, ends it at once: requests that run are left alone, and no other is sent.
+        """
         if self._client.is_closed:
             raise self._unavailable("was closed; make a new client")
-        futures = [self._pool.submit(self._ask, prompt) for prompt in prompts]
+        waiting: _Waiting = SimpleQueue()
+        futures: list[Future[Reply]] = []
+        for prompt in prompts:
+            futures.append(Future())
+            waiting.put((prompt, futures[-1]))
+        stopped = threading.Event()
         try:
+            for _ in range(min(self._concurrency, len(futures))):
+                # Not a thread pool's: Python would wait for these at its end, and that is what Ctrl-C asks for.
+                threading.Thread(target=self._work, args=(waiting, stopped), name="memory-r1-http", daemon=True).start()
             _wait(futures)
             return [future.result() for future in futures]
         finally:
-            for future in futures:
-                future.cancel()
+            stopped.set()
 
     def chat(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """An OpenAI chat completion request passed on as it stands, but for the model's name.
 
         A refusal comes back as {"error": {"code", "message", "type"}}. Raises ModelUnavailable after the retries.
         """
-        response = self._post({**body, "model": self.model, "stream": False} | self._extra)
+        response = self._post({**body, "model": self.model, "stream": False} | self._extra, threading.Event())
         if response.is_success:
             return dict(response.json())
         message = self._safe(_message(response))
         return {"error": {"code": response.status_code, "message": message, "type": "invalid_request_error"}}
 
-    def _ask(self, prompt: Prompt) -> Reply:
+    def _work(self, waiting: _Waiting, stopped: threading.Event) -> None:
+        """Ask for one after another until none is left."""
+        while True:
+            with self._running:
+                try:
+                    prompt, future = waiting.get_nowait()
+                except Empty:
+                    return
+                if stopped.is_set():
+                    return
+                try:
+                    future.set_result(self._ask(prompt, stopped))
+                except BaseException as error:  # noqa: BLE001 - raised again by the caller, who would wait for ever
+                    future.set_exception(error)
+
+    def _ask(self, prompt: Prompt, stopped: threading.Event) -> Reply:
         mode: SchemaMode = self.schema_mode if prompt.schema is not None else "none"
         while True:
-            response = self._post(self._body(prompt, mode))
+            response = self._post(self._body(prompt, mode), stopped)
             message = _message(response)
             if response.is_success:
                 return self._reply(response)
@@ -149,7 +176,7 @@ class OpenAILLM:
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         return body | self._extra
 
-    def _post(self, body: Mapping[str, Any]) -> httpx.Response:
+    def _post(self, body: Mapping[str, Any], stopped: threading.Event) -> httpx.Response:
         """The last answer after the retries. Raises ModelUnavailable where there was none."""
         content = json.dumps(body).encode()
         for attempt in range(self._retries + 1):
@@ -168,7 +195,8 @@ class OpenAILLM:
                 if last or (response.status_code != 429 and response.status_code < 500):
                     return response
                 asked = _retry_after(response)
-            time.sleep(_delay(attempt, asked))
+            if stopped.wait(_delay(attempt, asked)):
+                raise self._unavailable("was not asked again: nobody waits for the reply any more")
         raise AssertionError("the last attempt returns or raises")
 
     def _reply(self, response: httpx.Response) -> Reply:

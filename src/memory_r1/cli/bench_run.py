@@ -1,0 +1,254 @@
+"""`memory-r1 bench run` and `bench judge`: memory systems side by side, on the same model and embedder."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from memory_r1.cli.options import adapters_of, open_llm
+from memory_r1.cli.options import model as model_options
+from memory_r1.errors import InvalidInput
+
+if TYPE_CHECKING:  # the benchmark's modules load when a command runs
+    from memory_r1.bench.data import Dataset, Dialogue
+    from memory_r1.bench.endpoint import Endpoint
+    from memory_r1.bench.systems import System
+    from memory_r1.embed import Embedder
+    from memory_r1.flow import LLM
+
+OURS = (
+    "no-memory",
+    "full-context",
+    *(f"rag-{m}-{u}s" for u in ("turn", "session") for m in ("bm25", "dense", "hybrid")),
+)
+CONTEXT = 32_768  # tokens: Mem0 2.x alone begins with 8,000 of instructions
+
+_data = click.option("--data", required=True, metavar="KIND:PATH", help="The data set, such as locomo:locomo10.json.")
+_repairs = click.option(
+    "--repairs",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="LoCoMo: a file of repaired labels. Default: the labels as they are.",
+)
+
+
+@click.command()
+@click.argument("systems", nargs=-1, required=True, metavar="SYSTEM...")
+@_data
+@click.option("--split", default="all", show_default=True, help="LoCoMo: train, validation, test or all.")
+@click.option("--dialogue", "dialogues", multiple=True, metavar="ID", help="Only this dialogue; may be given again.")
+@click.option("--sessions", type=click.IntRange(1), help="The first so many sessions, and what they can answer.")
+@click.option("--limit", type=click.IntRange(1), help="The first so many questions of each dialogue.")
+@click.option("--k", default=60, show_default=True, type=click.IntRange(1), help="Memories shown for a question.")
+@click.option("--plain", is_flag=True, help="Ask for the answer alone, without distillation.")
+@click.option("--seed", default=0, show_default=True, help="For the intervals, and for systems that draw lots.")
+@click.option("--context", default=CONTEXT, show_default=True, help="Tokens of context of an embedded model.")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the runs: each system's in a folder of its name.",
+)
+@_repairs
+@model_options
+def run(
+    systems: tuple[str, ...],
+    data: str,
+    split: str,
+    dialogues: tuple[str, ...],
+    sessions: int | None,
+    limit: int | None,
+    k: int,
+    plain: bool,
+    seed: int,
+    context: int,
+    out: Path,
+    repairs: Path | None,
+    model: str | None,
+    adapters: tuple[str, ...],
+    base_url: str | None,
+    api_key: str | None,
+) -> None:
+    """Let memory systems read dialogues and answer questions about them, all with one model and embedder.
+
+    SYSTEM is memory-r1, one of the plain ones (no-memory, full-context, rag-METHOD-UNIT with METHOD bm25, dense or
+    hybrid and UNIT turns or sessions), or one that `memory-r1 bench setup` installs (mem0-1, langmem, ...).
+
+    \b
+    memory-r1 bench run memory-r1 rag-hybrid-turns --data locomo:locomo10.json --split validation --out runs/val
+    memory-r1 bench report runs/val/*
+
+    Stopped at any point, the same command goes on and repeats no question.
+    """
+    from memory_r1.bench.datasets import open_dataset
+    from memory_r1.bench.endpoint import Endpoint
+    from memory_r1.bench.evaluate import Config, evaluate
+    from memory_r1.embed import default_embedder
+    from memory_r1.flow import Roles
+    from memory_r1.llm.openai import OpenAILLM
+
+    chosen = _part(open_dataset(data, repairs), split, dialogues, sessions)
+    embedder = default_embedder()
+    llm = open_llm(model, adapters_of(adapters), base_url, api_key, context)
+    name = llm.model if isinstance(llm, OpenAILLM) else llm.name
+    with ExitStack() as stack:
+        roles = Roles(llm)
+        endpoint = stack.enter_context(Endpoint(llm, embedder, name))
+        for system_name in systems:
+            folder = out / system_name
+            system = _system(system_name, roles, embedder, endpoint, folder / "banks", seed)
+            stack.callback(system.close)
+            config = Config(
+                system=system_name,
+                data=chosen.name,
+                split=split,
+                dialogues=tuple(dialogue.id for dialogue in chosen.dialogues),
+                model=name,
+                embedder=embedder.name,
+                k=k,
+                sessions=sessions,
+                limit=limit,
+                distil=not plain,
+                repaired=repairs is not None,
+                seed=seed,
+                about={"adapters": list(adapters), "context_tokens": context} if base_url is None else {},
+            )
+            click.echo(f"{system_name}: {len(chosen.dialogues)} dialogues, {name}", err=True)
+            bars = Bars()
+            try:
+                result = evaluate(
+                    system,
+                    chosen,
+                    roles,
+                    folder,
+                    config,
+                    meter=lambda: dict(chain(roles.usage.items(), endpoint.usage.items())),
+                    progress=bars,
+                )
+            finally:
+                bars.close()
+            click.echo(f"{system_name}: {headline(result['scores'])}  ({folder})")
+            system.close()
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@_data
+@click.option("--reading", "readings", multiple=True, type=click.Choice(["lenient", "strict"]), help="Default: both.")
+@_repairs
+@model_options
+def judge(
+    runs: tuple[Path, ...],
+    data: str,
+    readings: tuple[str, ...],
+    repairs: Path | None,
+    model: str | None,
+    adapters: tuple[str, ...],
+    base_url: str | None,
+    api_key: str | None,
+) -> None:
+    """Grade the answers of runs by a model, generously and strictly. The judge's name belongs to its figures."""
+    from memory_r1.bench.datasets import open_dataset
+    from memory_r1.bench.evaluate import judged
+
+    dataset = open_dataset(data, repairs)
+    llm = open_llm(model, adapters_of(adapters), base_url, api_key)
+    for folder in runs:
+        with click.progressbar(length=1, label=f"{folder.name}: judging", file=sys.stderr) as bar:
+
+            def progress(done: int, total: int) -> None:
+                bar.length = total
+                bar.update(done - bar.pos)
+
+            result = judged(folder, dataset, llm, _readings(readings), progress)
+        click.echo(f"{folder.name}: {headline(result['scores'])}")
+
+
+class Bars:
+    """A bar while a dialogue is read and one while its questions are answered, each with the time left."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._label = ""
+        self._tokens = 0
+
+    def reading(self, dialogue: Dialogue, done: int) -> None:
+        self._show(f"{dialogue.id}: reading", done, len(dialogue.turns))
+
+    def answered(self, record: Mapping[str, Any], done: int, total: int) -> None:
+        self._tokens += sum(record["tokens"].values())
+        self._show("answering", done, total)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.render_finish()
+            self._bar, self._label = None, ""
+
+    def _show(self, label: str, done: int, total: int) -> None:
+        if label != self._label:
+            self.close()
+            spent = lambda _: f"{self._tokens / 1000:,.0f}k tokens" if self._tokens else None  # noqa: E731
+            self._bar = click.progressbar(
+                length=total, label=label, show_pos=True, file=sys.stderr, item_show_func=spent
+            )
+            self._bar.update(max(0, done - 1))  # a run that goes on begins where it stopped
+            self._bar.start = self._bar.last_eta = self._bar.last_eta
+            self._label = label
+        self._bar.update(done - self._bar.pos, current_item=done)
+
+
+def headline(scores: Mapping[str, Any]) -> str:
+    """A result in a line."""
+    parts = []
+    for metric, score in scores["metrics"].items():
+        if score["micro"] is not None:
+            low, high = score["interval_95"]
+            parts.append(f"{metric} {100 * score['micro']:.1f} ({100 * low:.1f}-{100 * high:.1f})")
+    if scores["abstained"]:
+        parts.append(f"abstained {100 * scores['abstained']['mean']:.0f} %")
+    return f"{scores['questions']} questions, {', '.join(parts)}"
+
+
+def _part(dataset: Dataset, split: str, dialogues: Iterable[str], sessions: int | None) -> Dataset:
+    dataset = dataset.split(split)
+    if wanted := list(dialogues):
+        dataset = dataset.of(wanted)
+    return dataset.first_sessions(sessions) if sessions else dataset
+
+
+def _readings(given: tuple[str, ...]) -> list[Any]:
+    from memory_r1.bench.judge import READINGS
+
+    return [reading for reading in READINGS if not given or reading in given]
+
+
+def _system(name: str, llm: LLM, embedder: Embedder, endpoint: Endpoint, folder: Path, seed: int) -> System:
+    """The system of this name. Raises InvalidInput for one that is not known, or not installed."""
+    from memory_r1.bench.systems import external
+    from memory_r1.bench.systems.environments import ENVIRONMENTS
+    from memory_r1.bench.systems.ours import MemoryR1
+    from memory_r1.bench.systems.plain import FullContext, NoMemory
+    from memory_r1.bench.systems.rag import METHODS, Rag
+    from memory_r1.recall import estimated_tokens
+
+    match name.split("-"):
+        case ["memory", "r1"]:
+            return MemoryR1(llm, embedder, folder)
+        case ["no", "memory"]:
+            return NoMemory()
+        case ["full", "context"]:
+            return FullContext()
+        case ["rag", method, "turns"] if method in METHODS:
+            return Rag(embedder, method, "turn")
+        case ["rag", method, "sessions"] if method in METHODS:
+            return Rag(embedder, method, "session")
+    theirs = [environment.name for environment in ENVIRONMENTS]
+    if name not in theirs:
+        raise InvalidInput(f"no system is called {name!r}; there are {', '.join(('memory-r1', *OURS, *theirs))}")
+    models = external.Models(endpoint.base_url, endpoint.name, embedder.name, embedder.dimension, seed)
+    return external.installed(name, models, folder, estimated_tokens)
