@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memory_r1.bank.index import HomeIndex, IndexRow
-from memory_r1.bank.rows import ENTRY_COLUMNS, entry_of, scope_sql
+from memory_r1.bank.rows import ENTRY_COLUMNS, scope_sql
 from memory_r1.types import Retrieved, Scope
 
 
@@ -50,8 +50,7 @@ class Retriever:
                 keys = np.fromiter((row[0] for row in rows), dtype=np.int64)
             index = self._index(db, home)
             hits = index.search(vector, terms, k, now, keys=keys, per_speaker=per_speaker, of=of)
-            self._read_entries(db, index, [hit.key for hit in hits])
-            found += [(hit.key, Retrieved(index.entries[hit.key], hit.score, hit.similarity)) for hit in hits]
+            found += [(key, Retrieved(index.entry(key), score, similarity)) for key, score, similarity in hits]
         if len(homes) > 1:
             found.sort(key=lambda item: (-item[1].score, -item[1].similarity))
         return found[:k]
@@ -75,21 +74,19 @@ class Retriever:
             index = HomeIndex(self._dimension)
         self._indexes[home] = index
         if index.revision < revision:
-            rows = db.execute(
-                "SELECT e.key, e.deleted_at IS NULL, e.speaker, coalesce(e.expires_at, 9e999), v.terms, v.vector "
-                "FROM entry e JOIN vector v ON v.key = e.key WHERE e.home = ? AND e.revision > ? ORDER BY e.revision",
-                (home, index.revision),
-            )
-            rows.row_factory = None
-            index.upsert([IndexRow._make(row) for row in rows])
+            index.upsert(_changed_rows(db, home, index.revision))
             index.revision = revision
             while len(self._indexes) > 1 and sum(one.nbytes for one in self._indexes.values()) > self._index_bytes:
                 self._indexes.popitem(last=False)
         return index
 
-    def _read_entries(self, db: sqlite3.Connection, index: HomeIndex, keys: Sequence[int]) -> None:
-        missing = [key for key in keys if key not in index.entries]
-        for start in range(0, len(missing), 500):
-            some = missing[start : start + 500]
-            sql = f"SELECT {ENTRY_COLUMNS} FROM entry WHERE key IN ({','.join('?' * len(some))})"
-            index.entries.update((row["key"], entry_of(row)) for row in db.execute(sql, some))
+
+def _changed_rows(db: sqlite3.Connection, home: int, revision: int) -> list[IndexRow]:
+    """The entries of a home that changed after a revision, deleted ones included, in the order of their change."""
+    rows = db.execute(
+        f"SELECT deleted_at IS NULL, coalesce(expires_at, 9e999), terms, vector, {ENTRY_COLUMNS} "
+        "FROM entry JOIN vector USING (key) WHERE home = ? AND revision > ? ORDER BY revision",
+        (home, revision),
+    )
+    rows.row_factory = None
+    return [IndexRow(row[4], row[0], row[7], row[1], row[2], row[3], stored=row[4:]) for row in rows]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +20,8 @@ OPERATION_COLUMNS = (
     "id, kind, entry_id, time, user_id, agent_id, run_id, before, after, fact, turn_id, "
     "model, adapter, prompt_version, logprob, reason, undoes"
 )
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)  # dumps() makes one a call
 
 
 def seconds(time: datetime | None) -> float | None:
@@ -43,7 +45,7 @@ def moment(value: float | None) -> datetime | None:
 def dump(value: Any) -> str:
     """Compact JSON. Raises InvalidInput for what JSON or UTF-8 cannot hold."""
     try:
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        text = _ENCODER.encode(value)
         text.encode()
     except (TypeError, ValueError, RecursionError) as error:  # UnicodeEncodeError is a ValueError
         raise InvalidInput(f"metadata must be plain JSON values in valid Unicode: {error}") from error
@@ -77,21 +79,40 @@ def _scope(user_id: str | None, agent_id: str | None, run_id: str | None) -> Sco
     return Scope(user_id, agent_id, run_id)
 
 
-def entry_of(row: sqlite3.Row) -> MemoryEntry:
-    created, updated = moment(row["created_at"]), moment(row["updated_at"])
-    assert created is not None
-    assert updated is not None
+def entry_of(row: Sequence[Any]) -> MemoryEntry:
+    """The entry in a row of the ENTRY_COLUMNS, taken by position: sixty of them are most of a search."""
+    (
+        _,
+        entry_id,
+        text,
+        speaker,
+        user_id,
+        agent_id,
+        run_id,
+        created,
+        updated,
+        event,
+        expires,
+        metadata,
+        _,
+        revision,
+        _,
+    ) = row
+    created_at = moment(created)
+    updated_at = created_at if updated == created else moment(updated)
+    assert created_at is not None
+    assert updated_at is not None
     return MemoryEntry(
-        id=row["id"],
-        text=row["text"],
-        scope=_scope(row["user_id"], row["agent_id"], row["run_id"]),
-        created_at=created,
-        updated_at=updated,
-        revision=row["revision"],
-        speaker=row["speaker"],
-        event_time=moment(row["event_time"]),
-        expires_at=moment(row["expires_at"]),
-        metadata=json.loads(row["metadata"]) if row["metadata"] != "{}" else {},
+        entry_id,
+        text,
+        _scope(user_id, agent_id, run_id),
+        created_at,
+        updated_at,
+        revision,
+        speaker,
+        moment(event),
+        moment(expires),
+        json.loads(metadata) if metadata != "{}" else {},
     )
 
 
