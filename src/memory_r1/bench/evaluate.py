@@ -22,7 +22,7 @@ from memory_r1.answer import answer_from
 from memory_r1.bench import metrics, results, summary
 from memory_r1.bench.data import Dataset, Dialogue, Question
 from memory_r1.bench.judge import Reading, judge
-from memory_r1.bench.records import Answered, Record
+from memory_r1.bench.records import Answered, Record, published
 from memory_r1.bench.systems import Found, System
 from memory_r1.dates import format_date
 from memory_r1.errors import InvalidInput
@@ -141,6 +141,19 @@ def judged(
         _append(folder / JUDGEMENTS, {"question": record["question"], "metric": f"judge_{reading}", "score": score})
         progress(number, len(wanted))
     return concluded(folder, dataset)
+
+
+def publish(folder: Path, to: Path) -> Path:
+    """The run without the data set's text, in `to`/NAME: what may be shown where the data set may not."""
+    target = to / folder.name
+    target.mkdir(parents=True, exist_ok=True)
+    result = _json(folder / RESULT)
+    if result is None:
+        raise InvalidInput(f"{folder} has no {RESULT} yet: let `memory-r1 bench run` end first")
+    _write(target / RESULT, result)
+    lines = [json.dumps(published(record), ensure_ascii=False) for record in read_records(folder)]
+    _replace(target / RECORDS, "\n".join(lines) + "\n")
+    return target
 
 
 def chosen(dataset: Dataset, limit: int | None) -> tuple[Question, ...]:
@@ -291,9 +304,13 @@ def _json(path: Path) -> Any:
 
 
 def _write(path: Path, value: Any) -> None:
+    _replace(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def _replace(path: Path, text: str) -> None:
     """Whole or not at all."""
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.write_text(text, encoding="utf-8")
     partial.replace(path)
 
 

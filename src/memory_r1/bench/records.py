@@ -7,7 +7,7 @@ and the report joins the text when it is given the data.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 Record = dict[str, Any]
@@ -19,7 +19,7 @@ class Answered:
 
     `used` are positions in it, from 0. `seconds` and `tokens` are by part: {"find": s, "answer": s},
     {"prompt": n, "completion": n}. `scores` by metric: {"f1", "f1_locomo", "bleu1", "exact_match"}, later
-    "judge_lenient" and "judge_strict"; an unanswerable question has {"abstained": 0 or 1} alone.
+    "judge_lenient" and "judge_strict" (None: unreadable); an unanswerable question has {"abstained": 0 or 1} alone.
     """
 
     question: str
@@ -33,10 +33,9 @@ class Answered:
     retrieved: tuple[Mapping[str, Any], ...]
     used: tuple[int, ...]
     dropped: int
-    scores: Mapping[str, float]
+    scores: Mapping[str, float | None]
     tokens: Mapping[str, int]
     seconds: Mapping[str, float]
-    about: Mapping[str, Any] = field(default_factory=dict)
 
 
 TEXT_OF_THE_DATA = ("text", "gold")

@@ -17,6 +17,7 @@ def bench() -> None:
 
 bench.add_command(bench_run.run)
 bench.add_command(bench_run.judge)
+bench.add_command(bench_run.publish)
 
 
 _OUT = click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the JSON and the plot.")

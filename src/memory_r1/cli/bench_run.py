@@ -169,6 +169,20 @@ def judge(
         click.echo(f"{folder.name}: {headline(result['scores'])}")
 
 
+@click.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--to", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to publish in.")
+def publish(runs: tuple[Path, ...], to: Path) -> None:
+    """Copy runs without the data set's text: ids, answers and scores, for where the data set may not be shown.
+
+    `bench report --data` joins the text again.
+    """
+    from memory_r1.bench.evaluate import publish
+
+    for folder in runs:
+        click.echo(publish(folder, to))
+
+
 class Bars:
     """A bar while a dialogue is read and one while its questions are answered, each with the time left."""
 

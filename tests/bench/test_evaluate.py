@@ -1,0 +1,244 @@
+"""A whole run of the harness on a toy dialogue: what it records, how it resumes, what it publishes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memory_r1.bench.data import Dataset, Dialogue, Question, Session
+from memory_r1.bench.evaluate import Config, evaluate, judged, publish, read_records
+from memory_r1.bench.systems import Found, System
+from memory_r1.bench.systems.ours import MemoryR1
+from memory_r1.bench.systems.plain import FullContext, NoMemory
+from memory_r1.bench.systems.rag import Rag
+from memory_r1.errors import InvalidInput
+from memory_r1.flow import Roles
+from memory_r1.testing import HashEmbedder, ScriptedLLM
+from memory_r1.types import Prompt, Turn
+
+MAY = datetime(2023, 5, 8, tzinfo=UTC)
+SAID = ("I adopted a dog, Rex.", "I moved to Bern for work.", "Rex likes long walks.")
+TOY = Dataset(
+    "toy",
+    (
+        Dialogue(
+            "d1",
+            ("Ann", "Bo"),
+            (
+                Session(1, MAY, (Turn("Ann", SAID[0], MAY, "1:1"), Turn("Bo", SAID[1], MAY, "1:2"))),
+                Session(2, MAY, (Turn("Ann", SAID[2], MAY, "2:1"),)),
+            ),
+        ),
+    ),
+    (
+        Question("d1/0", "d1", "Which dog did Ann adopt?", "Rex", "single-hop", ("1:1",)),
+        Question("d1/1", "d1", "Where did Bo move?", "Bern", "single-hop", ("1:2",)),
+        Question("d1/2", "d1", "Which cat did Ann adopt?", "", "adversarial", ("1:1",), answerable=False),
+    ),
+    ("single-hop",),
+    {"all": ("d1",)},
+)
+
+
+def model(prompt: Prompt) -> str:
+    """Extracts a turn's text as its fact, adds everything, and answers Rex to whatever has a dog in it."""
+    said = prompt.messages[-1].content
+    if prompt.step == "extract":
+        speaker, _, text = said.rpartition(") ")[2].partition(": ")
+        return json.dumps({"facts": [text.replace("I ", f"{speaker} ").replace("Rex likes", "Rex really likes")]})
+    if prompt.step == "manage":
+        return '{"operation": "ADD"}'
+    if prompt.step == "judge":
+        return json.dumps(
+            {"reason": "x", "correct": "Answer to grade: Rex" in said and "Reference answer: Rex" in said}
+        )
+    return '{"keep": [1], "answer": "Rex"}' if "dog did" in said else '{"keep": [], "answer": "unknown"}'
+
+
+def config(**changes: Any) -> Config:
+    return replace(Config("toy-system", "toy", "all", ("d1",), "scripted", "hash-64", k=2), **changes)
+
+
+def systems(folder: Path) -> list[System]:
+    embedder = HashEmbedder()
+    return [
+        NoMemory(),
+        FullContext(),
+        *(Rag(embedder, method, unit) for method in ("bm25", "dense", "hybrid") for unit in ("turn", "session")),
+        MemoryR1(ScriptedLLM(model), embedder, folder / "banks"),
+    ]
+
+
+@pytest.mark.parametrize("number", range(9))
+def test_every_system_of_ours_runs_whole(number: int, tmp_path: Path) -> None:
+    system = systems(tmp_path)[number]
+    result = evaluate(system, TOY, ScriptedLLM(model), tmp_path / "run", config())
+    system.close()
+    scores = result["scores"]
+    assert (scores["questions"], scores["unanswerable"]) == (2, 1)
+    assert (scores["metrics"]["f1"]["micro"], scores["abstained"]["mean"]) == (0.5, 1.0)
+    assert result["read"]["d1"]["turns"] == 3
+    assert json.loads((tmp_path / "run" / "result.json").read_text()) == json.loads(json.dumps(result))
+
+
+def test_a_record_has_what_was_found_kept_answered_and_spent(tmp_path: Path) -> None:
+    evaluate(Rag(HashEmbedder(), "bm25"), TOY, ScriptedLLM(model), tmp_path, config())
+    first = read_records(tmp_path)[0]
+    assert {name: first[name] for name in ("question", "gold", "answer", "known", "used", "scores")} == {
+        "question": "d1/0",
+        "gold": "Rex",
+        "answer": "Rex",
+        "known": True,
+        "used": [0],
+        "scores": {"f1": 1.0, "f1_locomo": 1.0, "bleu1": 1.0, "exact_match": 1.0},
+    }
+    best = first["retrieved"][0]
+    assert (best["text"], best["turn"], best["time"]) == ("Ann: I adopted a dog, Rex.", "1:1", MAY.isoformat())
+    assert set(first["seconds"]) == {"find", "answer"}
+
+
+def test_ours_tells_its_operations_and_the_turn_behind_each_memory(tmp_path: Path) -> None:
+    roles = Roles(ScriptedLLM(model))
+    system = MemoryR1(roles, HashEmbedder(), tmp_path / "banks")
+    result = evaluate(system, TOY, roles, tmp_path, config(), meter=lambda: dict(roles.usage))
+    system.close()
+    read = result["read"]["d1"]
+    assert read["entries"] == 3
+    assert read["operations"] == {"ADD": 3, "UPDATE": 0, "DELETE": 0, "NOOP": 0}
+    assert read["over_time"] == [{"turn": 3, "entries": 3, "ADD": 3, "UPDATE": 0, "DELETE": 0, "NOOP": 0}]
+    assert set(read["tokens"]) == {"extract", "manage"}
+    assert read["tokens"]["extract"]["calls"] == 3
+    assert {one["turn"] for one in read_records(tmp_path)[0]["retrieved"]} <= {"1:1", "1:2", "2:1"}
+
+
+class Interrupted:
+    """A model that plays along for some prompts and then is stopped, as by Ctrl-C."""
+
+    def __init__(self, prompts: int) -> None:
+        self.left, self.llm = prompts, ScriptedLLM(model)
+
+    def complete(self, prompts: Sequence[Prompt]) -> list[Any]:
+        if self.left == 0:
+            raise KeyboardInterrupt
+        self.left -= 1
+        return self.llm.complete(prompts)
+
+
+@pytest.mark.parametrize("after", range(3))
+def test_a_run_that_was_stopped_goes_on_and_repeats_no_question(after: int, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(FullContext(), TOY, Interrupted(after), tmp_path, config())
+    rest = ScriptedLLM(model)
+    result = evaluate(FullContext(), TOY, rest, tmp_path, config())
+    assert len(rest.prompts) == 3 - after
+    assert [record["question"] for record in read_records(tmp_path)] == ["d1/0", "d1/1", "d1/2"]
+    again = ScriptedLLM([])
+    assert evaluate(FullContext(), TOY, again, tmp_path, config())["scores"] == result["scores"]
+
+
+def test_a_line_that_was_cut_off_is_made_again(tmp_path: Path) -> None:
+    whole = evaluate(FullContext(), TOY, ScriptedLLM(model), tmp_path, config())["scores"]["metrics"]
+    path = tmp_path / "records.jsonl"
+    path.write_bytes(path.read_bytes()[:-10])
+    assert len(read_records(tmp_path)) == 2
+    assert evaluate(FullContext(), TOY, ScriptedLLM(model), tmp_path, config())["scores"]["metrics"] == whole
+    assert len(path.read_text().splitlines()) == 3
+
+
+def test_reading_goes_on_after_the_last_turn_that_was_remembered(tmp_path: Path) -> None:
+    stopping = Interrupted(2)
+    system = MemoryR1(stopping, HashEmbedder(), tmp_path / "banks")
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(system, TOY, ScriptedLLM(model), tmp_path, config())
+    system.close()
+    llm = ScriptedLLM(model)
+    system = MemoryR1(llm, HashEmbedder(), tmp_path / "banks")
+    result = evaluate(system, TOY, ScriptedLLM(model), tmp_path, config())
+    system.close()
+    assert result["read"]["d1"]["operations"]["ADD"] == 3
+    assert sum(prompt.step == "extract" for prompt in llm.prompts) == 1
+
+
+def test_a_folder_holds_one_run(tmp_path: Path) -> None:
+    evaluate(NoMemory(), TOY, ScriptedLLM(model), tmp_path, config())
+    with pytest.raises(InvalidInput, match="another k, seed"):
+        evaluate(NoMemory(), TOY, ScriptedLLM(model), tmp_path, config(k=3, seed=1))
+
+
+def test_a_limit_takes_the_first_questions_of_each_dialogue(tmp_path: Path) -> None:
+    evaluate(NoMemory(), TOY, ScriptedLLM(model), tmp_path, config(limit=1))
+    assert [record["question"] for record in read_records(tmp_path)] == ["d1/0"]
+
+
+def test_no_gold_answer_reaches_a_prompt_but_a_judges(tmp_path: Path) -> None:
+    secret = replace(
+        TOY, questions=tuple(replace(one, answer="SECRET", evidence=("EVIDENCE",)) for one in TOY.questions)
+    )
+    llm = ScriptedLLM(model)
+    system = MemoryR1(llm, HashEmbedder(), tmp_path / "banks")
+    evaluate(system, secret, llm, tmp_path, config())
+    system.close()
+    assert llm.prompts
+    assert not any(
+        word in message.content
+        for prompt in llm.prompts
+        for message in prompt.messages
+        for word in ("SECRET", "EVIDENCE")
+    )
+
+
+def test_the_judge_grades_each_answer_once_and_an_unreadable_verdict_is_not_a_score(tmp_path: Path) -> None:
+    evaluate(FullContext(), TOY, ScriptedLLM(model), tmp_path, config())
+    llm = ScriptedLLM(lambda prompt: "?" if "Where did Bo" in prompt.messages[-1].content else model(prompt))
+    result = judged(tmp_path, TOY, llm, ["strict"], lambda *_: None)
+    assert [record["scores"].get("judge_strict") for record in read_records(tmp_path)] == [1.0, None, None]
+    strict = result["scores"]["metrics"]["judge_strict"]
+    assert (strict["questions"], strict["unscored"], strict["micro"]) == (1, 1, 1.0)
+    judged(tmp_path, TOY, ScriptedLLM([]), ["strict"], lambda *_: None)
+
+
+def test_what_is_published_has_no_text_of_the_data_set(tmp_path: Path) -> None:
+    evaluate(FullContext(), TOY, ScriptedLLM(model), tmp_path / "full-context", config())
+    folder = publish(tmp_path / "full-context", tmp_path / "results")
+    text = (folder / "records.jsonl").read_text() + (folder / "result.json").read_text()
+    assert not any(words in text for words in (*SAID, *(question.text for question in TOY.questions)))
+    first = json.loads((folder / "records.jsonl").read_text().splitlines()[0])
+    assert (first["question"], first["answer"], first["retrieved"][0]) == (
+        "d1/0",
+        "Rex",
+        {"turn": "1:1", "score": None},
+    )
+
+
+def test_a_run_that_has_not_ended_is_not_published(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"has no result\.json yet"):
+        publish(tmp_path, tmp_path / "results")
+
+
+def test_sessions_rank_as_their_best_turn_and_fill_the_same_budget() -> None:
+    rag = Rag(HashEmbedder(), "bm25", "session")
+    rag.read(TOY.dialogues[0], lambda _: None)
+    question = TOY.questions[1]
+    assert [found.turn for found in rag.find(question, 1)] == ["1:1"]
+    whole = "Ann: I adopted a dog, Rex.\nBo: I moved to Bern for work."
+    assert rag.find(question, 1)[0].text == whole
+    rag.close()
+
+
+def test_a_later_dialogue_finds_nothing_of_an_earlier_one(tmp_path: Path) -> None:
+    other = Dialogue("d2", ("Cy", "Di"), (Session(1, MAY, (Turn("Cy", "I grow figs.", MAY, "1:1"),)),))
+    asked = Question("d2/0", "d2", "Which dog did Ann adopt?", "", "single-hop")
+    made: list[Callable[[], System]] = [lambda: FullContext(), lambda: Rag(HashEmbedder())]
+    for make in (*made, lambda: MemoryR1(ScriptedLLM(model), HashEmbedder(), tmp_path)):
+        system = make()
+        for dialogue in (TOY.dialogues[0], other):
+            system.read(dialogue, lambda _: None)
+        found: Sequence[Found] = system.find(asked, 60)
+        assert [one.speaker for one in found] == ["Cy"]
+        system.close()
