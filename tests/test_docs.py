@@ -13,7 +13,7 @@ from memory_r1.errors import WeightsMissing
 from memory_r1.weights import find
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("README.md", "docs/quickstart.md", "docs/storage-format.md")
+PAGES = ("README.md", "docs/quickstart.md", "docs/storage-format.md", "docs/evaluation.md")
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
@@ -39,10 +39,13 @@ def test_a_code_block_runs(code: str, needs_models: bool, tmp_path: Path, monkey
 
 
 def test_every_command_that_the_docs_show_exists() -> None:
-    shown = set()
+    commands = {name: getattr(command, "commands", None) for name, command in main.commands.items()}
+    missing = []
     for page in (*PAGES, "docs/architecture.md"):
-        shown |= set(re.findall(r"memory-r1 ([a-z]+)\b", (ROOT / page).read_text(encoding="utf-8")))
-    assert shown <= set(main.commands)
+        for name, sub in re.findall(r"^ *memory-r1 ([a-z]+)(?: ([a-z]+)\b)?", (ROOT / page).read_text(), re.MULTILINE):
+            if name not in commands or (commands[name] and sub not in commands[name]):
+                missing.append(f"{page}: memory-r1 {name} {sub}")
+    assert missing == []
 
 
 def test_every_file_of_the_readmes_tree_exists() -> None:

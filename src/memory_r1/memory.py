@@ -242,7 +242,7 @@ class Memory:
         """
         scope, rest = split_scope(filters, user_id=user_id, agent_id=agent_id, run_id=run_id)
         k = how_many(limit, top_k, 20)
-        check_text(query)
+        _check_question(query)
         if threshold is not None and (isinstance(threshold, bool) or not isinstance(threshold, int | float)):
             raise InvalidInput(f"threshold must be a number from 0 to 1, not {threshold!r}")
         with self._bank_at(as_of, scope) as bank:
@@ -262,7 +262,7 @@ class Memory:
     ) -> Answer:
         """Ask the Answer Agent: a brief answer, what was retrieved, and the entries it kept (`used`)."""
         scope, rest = split_scope(filters, user_id=user_id, agent_id=agent_id, run_id=run_id)
-        check_text(question)
+        _check_question(question)
         with self._bank_at(as_of, scope) as bank:
             return run(ask(question, bank, scope, k=how_many(None, top_k, RETRIEVED), filters=rest), self.llm)
 
@@ -281,7 +281,7 @@ class Memory:
         At most `max_tokens` (a safe estimate). Messages that quote the block are remembered without it.
         """
         scope, rest = split_scope(filters, user_id=user_id, agent_id=agent_id, run_id=run_id)
-        check_text(query)
+        _check_question(query)
         how_many(None, max_tokens, 0, "max_tokens")
         found = self.bank.search(query, scope, RETRIEVED, filters=rest, per_speaker=True)
         return fenced([item.entry for item in found], max_tokens)
@@ -446,6 +446,12 @@ def turns_of(messages: Messages, time: datetime) -> list[Turn]:
     if not turns:
         raise InvalidInput("messages hold nothing to remember: give a text or user and assistant messages")
     return turns
+
+
+def _check_question(text: object) -> None:
+    if isinstance(text, str) and not text.strip():
+        raise InvalidInput("the question is empty: say what to look for")
+    check_text(text)
 
 
 def _turn_of(message: Mapping[str, Any], time: datetime) -> Turn:

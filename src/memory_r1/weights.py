@@ -209,7 +209,10 @@ def pull(
         except WeightsMissing as error:
             raise WeightsMissing(f"model {weights.name}: {error}. {weights.remedy(cache)}") from error
         except OSError as error:
-            raise WeightsMissing(f"model {weights.name} could not be written to {cache}: {error}") from error
+            raise WeightsMissing(
+                f"model {weights.name} could not be written to {cache}: {error.strerror or error}; "
+                "set MEMORY_R1_MODELS to a folder that can be written"
+            ) from error
         progress(f"{weights.name} is in {cache}")
     return find(weights, cache)
 

@@ -106,6 +106,10 @@ class Cli:
     def json(self, *words: object) -> Any:
         return json.loads(self(*words, "--json"))
 
+    def make(self) -> None:
+        """An empty bank."""
+        Memory(self.db, embedder=embedder()).close()
+
     def add(self, *texts: str, user: str = "me") -> list[str]:
         """The ids of texts stored as they are."""
         with Memory(self.db, embedder=embedder()) as memory:
@@ -181,6 +185,7 @@ class TestWithoutModels:
         shown = CliRunner().invoke(main, ["--help"])
         assert shown.exit_code == 0
         assert 'memory-r1 add "I adopted a second dog, Pepper"' in shown.stdout
+        assert "..." not in shown.stdout.partition("Commands:")[2]  # what a command is for is not cut off
 
     @pytest.mark.parametrize(
         "words", [[name] for name in main.commands] + [["models", "pull"], ["bench", "store"], ["data", "show"]]
@@ -210,10 +215,10 @@ class TestWithoutModels:
         ("words", "message"),
         [
             (
-                ["ask", "x", "--base-url", "http://localhost:1/v1"],
+                ["add", "x", "--base-url", "http://localhost:1/v1"],
                 "--base-url needs --model, the name the server knows",
             ),
-            (["ask", "x", "--base-url", "localhost:1", "--model", "m"], "base_url must begin with http:// or https://"),
+            (["add", "x", "--base-url", "localhost:1", "--model", "m"], "base_url must begin with http:// or https://"),
             (
                 ["add", "x", "--base-url", "http://localhost:1/v1", "--model", "m", "--adapter", "manage=a.gguf"],
                 "--base-url needs --model, the name the server knows, and takes no --adapter",
@@ -224,11 +229,11 @@ class TestWithoutModels:
             ),
             (["add", "x", "--adapter", "cook=a.gguf"], "--adapter 'cook=a.gguf' must be STEP=FILE"),
             (
-                ["ask", "x", "--model", "gone.gguf"],
+                ["add", "x", "--model", "gone.gguf"],
                 "no model 'gone.gguf': give a GGUF file that is there, or one of smollm2, qwen2.5-coder-0.5b, ",
             ),
             (
-                ["ask", "x", "--model", "e5-small"],
+                ["add", "x", "--model", "e5-small"],
                 "no model 'e5-small': give a GGUF file that is there, or one of smollm2",
             ),
             (["models", "pull", "gpt-5"], "unknown model 'gpt-5'; known: smollm2, e5-small"),
@@ -238,11 +243,26 @@ class TestWithoutModels:
             (["undo", "first"], "Invalid value for 'OPERATION': 'first' is not a valid integer."),
             (["ad", "x"], "No such command 'ad'"),
             (["add"], "Missing argument 'TEXT...'."),
+            (["bench", "store", "--sizes", "10,x"], "Invalid value for --sizes: give whole numbers with commas"),
             (["bench", "retrieval", "--data", "mine"], "'mine' names no data set; give locomo:PATH"),
         ],
     )
     def test_what_cannot_be_meant_is_said_in_one_line(self, words: list[str], message: str) -> None:
         assert error_of(CliRunner().invoke(main, words)).startswith(message)
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            *(["ask", "x"], ["search", "x"], ["list"], ["show", "x"], ["history"], ["undo", "1"], ["delete", "x"]),
+            *(["purge", "--yes"], ["export"], ["audit"], ["reembed"]),
+        ],
+        ids=lambda words: str(words[0]),
+    )
+    def test_a_command_that_adds_nothing_makes_no_bank(self, cli: Cli, words: list[str]) -> None:
+        assert error_of(cli.result(*words)) == (
+            f"no memory bank at {cli.db}: check --db, or make one with `memory-r1 add` or `import`"
+        )
+        assert list(cli.db.parent.iterdir()) == []
 
     def test_a_file_of_no_known_format_is_refused_by_name(self, cli: Cli, tmp_path: Path) -> None:
         (tmp_path / "notes.txt").write_text("hello", encoding="utf-8")
@@ -296,7 +316,10 @@ class TestCommands:
 
     def test_a_dry_run_of_add_says_what_would_happen_and_changes_nothing(self, cli: Cli, server: Server) -> None:
         cli.add("Ann has a dog")
+        elsewhere = Cli(cli.db.with_name("elsewhere.db"))
         for words in (("add", "--raw", "--dry-run"), ("add", "--dry-run", *server.options)):
+            assert "ADD     Ann has a cat\n" in elsewhere(*words, "Ann has a cat")
+            assert not elsewhere.db.exists()
             assert cli(*words, "Ann has a cat") == "ADD     Ann has a cat\nNothing was changed: this was a dry run.\n"
             assert [item["event"] for item in cli.json(*words, "Ann has a cat")["results"]] == ["ADD"]
         assert cli.texts() == ["Ann has a dog"]
@@ -318,6 +341,7 @@ class TestCommands:
         assert server.asked[-1][1].endswith("\nQuestion: What is the dog called?")
 
     def test_ask_of_an_empty_bank_is_not_known_and_costs_nothing(self, cli: Cli, server: Server) -> None:
+        cli.make()
         assert cli.json("ask", "Who?", *server.options) == {
             "answer": "I don't know.",
             "known": False,
@@ -339,6 +363,7 @@ class TestCommands:
         assert cli("search", "--as-of", "2020-01-01", "pet") == "Nothing found.\n"
 
     def test_list_shows_one_scope_and_with_all_the_scopes(self, cli: Cli) -> None:
+        cli.make()
         assert cli("list").startswith('No memories here yet: memory-r1 add "…" makes one')
         assert cli("list", "--all") == "The bank is empty.\n"
         (mine, _) = cli.add("Likes tea", "Likes jazz")
@@ -351,6 +376,15 @@ class TestCommands:
             {"scope": "user_id=ann", "entries": 1},
         ]
         assert cli.json("list", "--as-of", "2020-01-01") == {"results": []}
+
+    def test_a_memory_of_many_lines_or_words_takes_one_line_of_a_list_and_is_whole_in_json(self, cli: Cli) -> None:
+        texts = ("line one\nline two", "word " * 200)
+        cli.add(*texts)
+        lines = cli("list").splitlines()
+        assert lines[0].endswith("  line one line two")
+        assert lines[1].endswith(f"  {('word ' * 200)[:499]}…")
+        assert cli.texts() == list(texts)
+        assert len(cli("history").splitlines()) == 4
 
     def test_show_shows_one_memory_whole_by_the_beginning_of_its_id(self, cli: Cli) -> None:
         (whole,) = cli.add("Likes tea")
@@ -422,7 +456,7 @@ class TestCommands:
 
         other = Cli(tmp_path / "other.db")
         assert other("import", out, "--dry-run") == "3 entries would be imported, history and all.\n"
-        assert other.json("list", "--all") == []
+        assert not other.db.exists()
         assert other("import", out) == "3 entries imported, history and all.\n"
         assert other.json("import", out) == {"entries": 0}
         assert other.json("list", "--all") == cli.json("list", "--all")
@@ -431,6 +465,7 @@ class TestCommands:
         assert sorted(other.texts()) == ["Likes jazz", "Likes tea"]
 
     def test_an_export_to_a_folder_that_is_not_there_is_an_error(self, cli: Cli, tmp_path: Path) -> None:
+        cli.make()
         path = tmp_path / "gone" / "out.jsonl"
         assert error_of(cli.result("export", path)) == f"{path}.part: No such file or directory"
 
@@ -448,7 +483,7 @@ class TestCommands:
         ]
         path = written(tmp_path / "mem0.json", {"results": memories})
         assert cli("import", path, "--dry-run") == "2 memories would be imported as they are.\n"
-        assert cli.json("list", "--all") == []
+        assert not cli.db.exists()
         assert cli("import", path) == "2 memories imported as they are.\n"
         assert cli.json("import", path) == {"entries": 0}
         assert steady(cli.json("list", "--user", "ann")) == {
@@ -502,6 +537,7 @@ class TestCommands:
         assert error_of(wrong) == "locomo.json has no conversation 'conv-26'; it has conv-1, conv-2"
 
     def test_audit_lists_what_is_worth_a_look(self, cli: Cli) -> None:
+        cli.make()
         assert cli("audit") == "Nothing to look at.\n"
         texts = ("Ann lives in Rome", "Ann lives in Oslo", "Bob has a car", "bob has the car!")
         ids = dict(zip(texts, cli.add(*texts), strict=True))
@@ -575,6 +611,8 @@ class TestCommands:
             (("search", "--as-of", "soon", "x"), "not a time: 'soon'; write"),
             (("list", "--as-of", "soon"), "not a time: 'soon'; write"),
             (("add", "--raw", " "), "text is empty: there is nothing to remember"),
+            (("search", " "), "the question is empty: say what to look for"),
+            (("ask", ""), "the question is empty: say what to look for"),
             (("list", "--user", "*"), 'user_id="*" would mean everybody; name one user_id'),
             (("add", "x", "--adapter", "manage=/gone.gguf"), "cannot read the model file /gone.gguf: No such file"),
         ],
@@ -583,6 +621,7 @@ class TestCommands:
         self, cli: Cli, words: tuple[str, ...], message: str, needs_smollm2: None
     ) -> None:
         del needs_smollm2
+        cli.make()
         assert error_of(cli.result(*words)).startswith(message)
 
     def test_a_file_that_is_no_bank_is_left_as_it_is(self, tmp_path: Path) -> None:
@@ -596,7 +635,7 @@ class TestCommands:
         db.close()
         message = error_of(Cli(tmp_path / "other.db").result("list"))
         assert message.endswith("is a database of another program, not a memory bank; choose another path")
-        message = error_of(Cli(tmp_path / "gone" / "bank.db").result("list"))
+        message = error_of(Cli(tmp_path / "gone" / "bank.db").result("add", "--raw", "x"))
         assert message.endswith("cannot be opened for writing: check that its folder exists and is yours")
 
     def test_a_server_that_is_not_there_is_named(self, cli: Cli) -> None:

@@ -29,10 +29,13 @@ _OUT = click.option("--out", type=click.Path(file_okay=False, path_type=Path), h
 @click.option("--seed", default=0, show_default=True)
 @_OUT
 def store(sizes: str, against: str | None, seed: int, out: Path | None) -> None:
-    """Adds, searches and bulk adds beside a bare SQLite commit on the same disk."""
+    """Measure adds, searches and bulk adds. Beside them: a bare SQLite commit on the same disk."""
     from memory_r1.bench import store as bench_store
 
-    counts = tuple(int(size) for size in sizes.split(","))
+    try:
+        counts = tuple(int(size) for size in sizes.split(","))
+    except ValueError:
+        raise click.BadParameter("give whole numbers with commas: 1000,10000", param_hint="--sizes") from None
     result = bench_store.run(counts, out, against, seed, lambda line: click.echo(line, err=True))
     click.echo(bench_store.table(result))
 
@@ -41,7 +44,7 @@ def store(sizes: str, against: str | None, seed: int, out: Path | None) -> None:
 @click.option("--data", required=True, metavar="KIND:PATH", help="The data set, such as locomo:locomo10.json.")
 @_OUT
 def retrieval(data: str, out: Path | None) -> None:
-    """Recall of a data set's gold evidence turns at 5, 10, 30 and 60, with intervals."""
+    """Measure the recall of a data set's evidence turns. At 5, 10, 30 and 60, with intervals."""
     from memory_r1.bench import retrieval as bench_retrieval
     from memory_r1.bench.datasets import open_dataset
     from memory_r1.embed import default_embedder

@@ -22,14 +22,26 @@ from memory_r1.cli.options import (
     as_json,
     db,
     entry_id_of,
+    existing,
     ids_of,
     model,
     open_memory,
     scope_of,
+    unchanged,
     whose,
     whose_or_all,
 )
-from memory_r1.cli.output import Group, columns, counted, entry_line, operation_lines, result_line, scope_name, show
+from memory_r1.cli.output import (
+    Group,
+    columns,
+    counted,
+    entry_line,
+    in_one_line,
+    operation_lines,
+    result_line,
+    scope_name,
+    show,
+)
 from memory_r1.errors import EntryNotFound
 from memory_r1.memory import added, entry_dict, operation_dict
 from memory_r1.types import Logged, Scope, Turn
@@ -68,9 +80,9 @@ def add(
     run_id: str | None,
     **llm: Any,
 ) -> None:
-    """Remember a TEXT: the model takes its facts and decides what each does to the bank."""
+    """Remember a TEXT. The model takes its facts and decides what each does to the bank."""
     message = {"role": "user", "name": speaker, "content": " ".join(text)}
-    with open_memory(db, **llm) as memory:
+    with open_memory(unchanged(db) if dry_run else db, **llm) as memory:
         result = memory.add(
             [message], **ids_of(user_id, agent_id, run_id), timestamp=timestamp, infer=not raw, dry_run=dry_run
         )
@@ -93,8 +105,8 @@ def ask(
     run_id: str | None,
     **llm: Any,
 ) -> None:
-    """Answer a QUESTION from memory, and show the memories the answer rests on."""
-    with open_memory(db, **llm) as memory:
+    """Answer a QUESTION from memory. The memories that the answer rests on are shown with it."""
+    with open_memory(existing(db), **llm) as memory:
         answer = memory.answer(" ".join(question), **ids_of(user_id, agent_id, run_id))
     value = {
         "answer": answer.text,
@@ -103,7 +115,7 @@ def ask(
         "retrieved": len(answer.retrieved),
         "dropped": answer.dropped,
     }
-    lines = [click.style(answer.text, bold=True), *(f"  kept: {entry.text}" for entry in answer.used)]
+    lines = [click.style(answer.text, bold=True), *(f"  kept: {in_one_line(entry.text)}" for entry in answer.used)]
     lines.append(
         click.style(f"  from {counted(len(answer.retrieved), 'retrieved memory', 'retrieved memories')}", dim=True)
     )
@@ -128,7 +140,7 @@ def search(
     run_id: str | None,
 ) -> None:
     """Find memories by meaning and by words, best first."""
-    with open_memory(db) as memory:
+    with open_memory(existing(db)) as memory:
         found = memory.search(" ".join(query), **ids_of(user_id, agent_id, run_id), top_k=top_k, as_of=as_of)
     show(found, as_json, map(entry_line, found["results"]) if found["results"] else ["Nothing found."])
 
@@ -147,7 +159,7 @@ def list_(
     run_id: str | None,
 ) -> None:
     """List memories, oldest first."""
-    with open_memory(db) as memory:
+    with open_memory(existing(db)) as memory:
         if everybody:
             scopes = [(scope_name(scope), count) for scope, count in memory.bank.scopes()]
             show(
@@ -166,7 +178,7 @@ def list_(
 @options.options(db, as_json)
 def show_(entry_id: str, db: Path | None, as_json: bool) -> None:
     """Show one memory whole. ENTRY_ID may be its first characters."""
-    with open_memory(db) as memory:
+    with open_memory(existing(db)) as memory:
         entry = memory.get(whole := entry_id_of(memory, entry_id))
         if entry is None and memory.history(whole):
             raise EntryNotFound(f"{whole} is gone; `memory-r1 history {entry_id}` shows what became of it")
@@ -195,7 +207,7 @@ def history(
     run_id: str | None,
 ) -> None:
     """Show every operation on a memory, or the latest ones of a scope. Their numbers are for `undo`."""
-    with open_memory(db) as memory:
+    with open_memory(existing(db)) as memory:
         if entry_id:
             found = memory.history(entry_id_of(memory, entry_id))
         else:
@@ -210,7 +222,7 @@ def history(
 @options.options(db, as_json)
 def undo(operation: int, db: Path | None, as_json: bool) -> None:
     """Reverse OPERATION, a number that `history` shows."""
-    with open_memory(db) as memory:
+    with open_memory(existing(db)) as memory:
         done = memory.undo(operation)
     show(done, as_json, operation_lines(done))
 
@@ -220,7 +232,7 @@ def undo(operation: int, db: Path | None, as_json: bool) -> None:
 @options.options(db, as_json)
 def delete(entry_id: str, db: Path | None, as_json: bool) -> None:
     """Remove a memory from what is so now. Its history stays, and `undo` brings it back."""
-    with open_memory(db) as memory:
+    with open_memory(existing(db)) as memory:
         done = memory.delete(entry_id_of(memory, entry_id))
     show(done, as_json, [f"Deleted; `memory-r1 undo {done['operation']}` brings it back."])
 
@@ -238,8 +250,8 @@ def purge(
     agent_id: str | None,
     run_id: str | None,
 ) -> None:
-    """Erase a memory, or all of a scope, for good: text, vectors and log. Nothing brings it back."""
-    with open_memory(db) as memory:
+    """Erase a memory, or all of a scope, for good. Text, vectors and log go, and nothing brings them back."""
+    with open_memory(existing(db)) as memory:
         if entry_id:
             whole = entry_id_of(memory, entry_id)
             if not yes:
@@ -258,9 +270,9 @@ def purge(
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path), required=False)
 @options.options(whose_or_all, db)
 def export(file: Path | None, db: Path | None, user_id: str | None, agent_id: str | None, run_id: str | None) -> None:
-    """Write the whole bank, or one scope, with its history as JSON lines to FILE (or the terminal)."""
+    """Write the bank, history and all, as JSON lines. To FILE or the terminal; the whole bank or one scope."""
     ids = {"user_id": user_id, "agent_id": agent_id, "run_id": run_id}
-    with open_memory(db) as memory:
+    with open_memory(existing(db)) as memory:
         lines = memory.export(**{name: value for name, value in ids.items() if value is not None})
         if file is None:
             for line in lines:
@@ -297,14 +309,14 @@ def import_(
     run_id: str | None,
     **llm: Any,
 ) -> None:
-    """Take in FILE: a memory-r1 export, LoCoMo's JSON, a chat as JSON lines, or a Mem0 export.
+    """Take in a FILE. It is a memory-r1 export, LoCoMo's JSON, a chat as JSON lines, or a Mem0 export.
 
     Chats and LoCoMo are remembered turn by turn by the model. Ctrl-C loses nothing: the same command goes on where
     it stopped, and a turn that was remembered is not remembered again.
     """
     form = form or formats.detect(file)
     said = "would be imported" if dry_run else "imported"
-    with open_memory(db, **llm) as memory:
+    with open_memory(unchanged(db) if dry_run else db, **llm) as memory:
         if form == "memory-r1":
             with files.open_text(file) as exported:
                 count = transfer.import_lines(memory.bank.fork() if dry_run else memory.bank, exported)
@@ -384,9 +396,9 @@ def audit(
     agent_id: str | None,
     run_id: str | None,
 ) -> None:
-    """List duplicates, contradictions, stale and never-recalled memories, of the whole file or of one scope."""
+    """List memories worth a look. These are duplicates, contradictions, stale and never-recalled ones."""
     given = any(value is not None for value in (user_id, agent_id, run_id))
-    with open_memory(db) as memory:
+    with open_memory(existing(db)) as memory:
         scope = scope_of(user_id, agent_id, run_id) if given else None
         findings = find(memory.bank, scope, stale_after=timedelta(days=stale_days))
         damage = memory.bank.check()
@@ -396,7 +408,7 @@ def audit(
     lines = [click.style(f"damaged: {what}", fg="red") for what in damage]
     for one in findings:
         lines.append(f"{click.style(one.kind, bold=True)}  {click.style(one.why, dim=True)}")
-        lines += [f"  {click.style(entry.id[:8], dim=True)}  {entry.text}" for entry in one.entries]
+        lines += [f"  {click.style(entry.id[:8], dim=True)}  {in_one_line(entry.text)}" for entry in one.entries]
     show({"damage": damage, "findings": value}, as_json, lines or ["Nothing to look at."])
 
 
@@ -406,7 +418,6 @@ def reembed(db: Path | None, as_json: bool) -> None:
     """Compute every vector of a bank anew with the default embedder."""
     from memory_r1.bank.upkeep import reembed_file
     from memory_r1.embed import default_embedder
-    from memory_r1.memory import default_path
 
     with click.progressbar(length=1, label="Embedding", file=sys.stderr) as bar:
 
@@ -414,7 +425,7 @@ def reembed(db: Path | None, as_json: bool) -> None:
             bar.length = total
             bar.update(done - bar.pos)
 
-        count = reembed_file(db or default_path(), default_embedder(), progress)
+        count = reembed_file(existing(db), default_embedder(), progress)
     show({"entries": count}, as_json, [f"{counted(count, 'entry', 'entries')} embedded anew."])
 
 
@@ -422,7 +433,7 @@ def reembed(db: Path | None, as_json: bool) -> None:
 @click.option("--quick", is_flag=True, help="Only the first two days and questions.")
 @options.options(model, as_json)
 def demo(quick: bool, as_json: bool, **llm: Any) -> None:
-    """Watch a bundled dialogue being remembered and asked about by the real model. Nothing is scripted."""
+    """Watch a dialogue being remembered and asked about. The model is real and nothing is scripted."""
     with open_memory(":memory:", **llm) as memory:
         name = llm["model"] or "SmolLM2-135M-Instruct" + (" with adapters" if llm["adapters"] else ", untrained")
         write = (lambda _: None) if as_json else click.echo

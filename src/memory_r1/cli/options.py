@@ -12,7 +12,7 @@ import click
 from memory_r1 import weights
 from memory_r1.embed import default_embedder
 from memory_r1.errors import EntryNotFound, InvalidInput
-from memory_r1.memory import Memory
+from memory_r1.memory import Memory, default_path
 from memory_r1.types import STEPS, Scope, Step
 
 if TYPE_CHECKING:  # a command that asks no model loads none
@@ -69,6 +69,20 @@ def scope_of(user_id: str | None, agent_id: str | None, run_id: str | None) -> S
 def ids_of(user_id: str | None, agent_id: str | None, run_id: str | None) -> dict[str, Any]:
     """The scope as keyword arguments for Memory's methods."""
     return dict(scope_of(user_id, agent_id, run_id).ids)
+
+
+def existing(path: Path | None) -> Path:
+    """The bank's file for commands that add nothing: a mistyped name must not make an empty bank."""
+    file = path or default_path()
+    if not file.exists():
+        raise InvalidInput(f"no memory bank at {file}: check --db, or make one with `memory-r1 add` or `import`")
+    return file
+
+
+def unchanged(path: Path | None) -> Path | str:
+    """The bank for a dry run: where there is none, one in memory, so that no file is made."""
+    file = path or default_path()
+    return file if file.exists() else ":memory:"
 
 
 def open_memory(

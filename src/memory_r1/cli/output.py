@@ -13,6 +13,9 @@ from memory_r1.types import Scope
 
 COLOURS = {"ADD": "green", "UPDATE": "blue", "DELETE": "red", "PURGE": "red"}
 
+LONGEST = 500
+"""Characters of one memory in a list."""
+
 
 class Group(click.Group):
     """A group that shows our own errors as one line, and Ctrl-C as a calm one."""
@@ -40,6 +43,12 @@ def show(value: Any, as_json: bool, lines: Iterable[str]) -> None:
             click.echo(line)
 
 
+def in_one_line(text: str | None) -> str:
+    """A memory as lists show it; `show` and --json have it whole."""
+    line = " ".join((text or "").split())
+    return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
+
+
 def operation_lines(operation: Mapping[str, Any]) -> Iterable[str]:
     """One logged operation in two or three lines."""
     kind = operation["event"]
@@ -48,11 +57,11 @@ def operation_lines(operation: Mapping[str, Any]) -> Iterable[str]:
     undone = f"  undoes {operation['undoes']}" if operation["undoes"] else ""
     yield f"{operation['id']:>5}  {when}  {click.style(f'{kind:<6}', fg=COLOURS.get(kind))}  {why}{undone}"
     if operation["old_memory"] and operation["old_memory"] != operation["new_memory"]:
-        yield click.style(f"       - {operation['old_memory']}", dim=True)
+        yield click.style(f"       - {in_one_line(operation['old_memory'])}", dim=True)
     if operation["new_memory"]:
-        yield f"       + {operation['new_memory']}"
+        yield f"       + {in_one_line(operation['new_memory'])}"
     elif kind == "NOOP" and operation["fact"]:
-        yield click.style(f"       {operation['fact']}", dim=True)
+        yield click.style(f"       {in_one_line(operation['fact'])}", dim=True)
 
 
 def scope_name(scope: Scope) -> str:
@@ -62,14 +71,15 @@ def scope_name(scope: Scope) -> str:
 def entry_line(entry: Mapping[str, Any]) -> str:
     when = entry["event_time"][:10] if entry.get("event_time") else " " * 10
     score = f"{entry['score']:.2f}  " if "score" in entry else ""
-    return f"{click.style(entry['id'][:8], dim=True)}  {score}{click.style(when, dim=True)}  {entry['memory']}"
+    about = f"{click.style(entry['id'][:8], dim=True)}  {score}{click.style(when, dim=True)}"
+    return f"{about}  {in_one_line(entry['memory'])}"
 
 
 def result_line(result: Mapping[str, Any]) -> str:
     kind = result["event"]
-    line = f"{click.style(f'{kind:<6}', fg=COLOURS.get(kind))}  {result['memory']}"
+    line = f"{click.style(f'{kind:<6}', fg=COLOURS.get(kind))}  {in_one_line(result['memory'])}"
     if result.get("previous_memory"):
-        line += click.style(f"\n        was: {result['previous_memory']}", dim=True)
+        line += click.style(f"\n        was: {in_one_line(result['previous_memory'])}", dim=True)
     if kind == "NOOP":
         line += click.style(f"  [{result.get('reason') or 'known already'}]", dim=True)
     return line

@@ -88,7 +88,9 @@ def read_header(path: Path, keys: Collection[str] = ()) -> Header:
             return _parse(_Reader(buffer), buffer[:4], keys)
     except OSError as error:
         raise WeightsMissing(f"cannot read the model file {path}: {error.strerror or error}") from error
-    except (struct.error, IndexError, ValueError, OverflowError, MemoryError) as error:
+    except (struct.error, IndexError) as error:
+        raise WeightsMissing(f"{path} is not a GGUF file, or is damaged: it ends too early") from error
+    except (ValueError, OverflowError, MemoryError) as error:
         raise WeightsMissing(f"{path} is not a GGUF file, or is damaged: {error}") from error
 
 

@@ -111,7 +111,7 @@ class OpenAILLM:
         stopped = threading.Event()
         try:
             for _ in range(min(self._concurrency, len(futures))):
-                # Not a thread pool's: Python would wait for these at its end, and that is what Ctrl-C asks for.
+                # Not a thread pool's: Python waits for those at its end, however long a server takes, after Ctrl-C too.
                 threading.Thread(target=self._work, args=(waiting, stopped), name="memory-r1-http", daemon=True).start()
             _wait(futures)
             return [future.result() for future in futures]
