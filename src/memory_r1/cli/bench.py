@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from memory_r1.cli import bench_run
-from memory_r1.cli.output import Group
+from memory_r1.cli.options import as_json
+from memory_r1.cli.output import Group, show
 
 
 @click.group(cls=Group)
@@ -28,7 +29,8 @@ _OUT = click.option("--out", type=click.Path(file_okay=False, path_type=Path), h
 @click.option("--against", type=click.Choice(["mem0"]), help="Run Mem0 2.2.1 with local Qdrant beside it.")
 @click.option("--seed", default=0, show_default=True)
 @_OUT
-def store(sizes: str, against: str | None, seed: int, out: Path | None) -> None:
+@as_json
+def store(sizes: str, against: str | None, seed: int, out: Path | None, as_json: bool) -> None:
     """Measure adds, searches and bulk adds. Beside them: a bare SQLite commit on the same disk."""
     from memory_r1.bench import store as bench_store
 
@@ -37,17 +39,18 @@ def store(sizes: str, against: str | None, seed: int, out: Path | None) -> None:
     except ValueError:
         raise click.BadParameter("give whole numbers with commas: 1000,10000", param_hint="--sizes") from None
     result = bench_store.run(counts, out, against, seed, lambda line: click.echo(line, err=True))
-    click.echo(bench_store.table(result))
+    show(result, as_json, [bench_store.table(result)])
 
 
 @bench.command()
 @click.option("--data", required=True, metavar="KIND:PATH", help="The data set, such as locomo:locomo10.json.")
 @_OUT
-def retrieval(data: str, out: Path | None) -> None:
+@as_json
+def retrieval(data: str, out: Path | None, as_json: bool) -> None:
     """Measure the recall of a data set's evidence turns. At 5, 10, 30 and 60, with intervals."""
     from memory_r1.bench import retrieval as bench_retrieval
     from memory_r1.bench.datasets import open_dataset
     from memory_r1.embed import default_embedder
 
     result = bench_retrieval.run(open_dataset(data), default_embedder(), out, lambda line: click.echo(line, err=True))
-    click.echo(bench_retrieval.table(result))
+    show(result, as_json, [bench_retrieval.table(result)])

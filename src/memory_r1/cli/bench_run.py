@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from memory_r1.cli.options import adapters_of, open_llm
+from memory_r1.cli.options import adapters_of, as_json, open_llm
 from memory_r1.cli.options import model as model_options
+from memory_r1.cli.output import show
 from memory_r1.errors import InvalidInput
 
 if TYPE_CHECKING:  # the benchmark's modules load when a command runs
@@ -56,6 +57,7 @@ _repairs = click.option(
 )
 @_repairs
 @model_options
+@as_json
 def run(
     systems: tuple[str, ...],
     data: str,
@@ -73,8 +75,9 @@ def run(
     adapters: tuple[str, ...],
     base_url: str | None,
     api_key: str | None,
+    as_json: bool,
 ) -> None:
-    """Let memory systems read dialogues and answer questions about them, all with one model and embedder.
+    """Run memory systems side by side. Each reads the dialogues and answers, with one model and embedder for all.
 
     SYSTEM is memory-r1, one of the plain ones (no-memory, full-context, rag-METHOD-UNIT with METHOD bm25, dense or
     hybrid and UNIT turns or sessions), or one that `memory-r1 bench setup` installs (mem0-1, langmem, ...).
@@ -96,6 +99,7 @@ def run(
     embedder = default_embedder()
     llm = open_llm(model, adapters_of(adapters), base_url, api_key, context)
     name = llm.model if isinstance(llm, OpenAILLM) else llm.name
+    found = {}
     with ExitStack() as stack:
         roles = Roles(llm)
         endpoint = stack.enter_context(Endpoint(llm, embedder, name))
@@ -132,8 +136,11 @@ def run(
                 )
             finally:
                 bars.close()
-            click.echo(f"{system_name}: {headline(result['scores'])}  ({folder})")
             system.close()
+            found[system_name] = result
+            if not as_json:  # as soon as it is known: the next system may take hours
+                click.echo(f"{system_name}: {headline(result['scores'])}  ({folder})")
+    show(found, as_json, [])
 
 
 @click.command()
@@ -142,6 +149,7 @@ def run(
 @click.option("--reading", "readings", multiple=True, type=click.Choice(["lenient", "strict"]), help="Default: both.")
 @_repairs
 @model_options
+@as_json
 def judge(
     runs: tuple[Path, ...],
     data: str,
@@ -151,13 +159,15 @@ def judge(
     adapters: tuple[str, ...],
     base_url: str | None,
     api_key: str | None,
+    as_json: bool,
 ) -> None:
-    """Grade the answers of runs by a model, generously and strictly. The judge's name belongs to its figures."""
+    """Grade the answers of runs by a model. Generously and strictly; the judge's name belongs to its figures."""
     from memory_r1.bench.datasets import open_dataset
     from memory_r1.bench.evaluate import judged
 
     dataset = open_dataset(data, repairs)
     llm = open_llm(model, adapters_of(adapters), base_url, api_key)
+    found = {}
     for folder in runs:
         with click.progressbar(length=1, label=f"{folder.name}: judging", file=sys.stderr) as bar:
 
@@ -166,17 +176,15 @@ def judge(
                 bar.update(done - bar.pos)
 
             result = judged(folder, dataset, llm, _readings(readings), progress)
-        click.echo(f"{folder.name}: {headline(result['scores'])}")
+        found[folder.name] = result
+    show(found, as_json, [f"{name}: {headline(result['scores'])}" for name, result in found.items()])
 
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--to", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to publish in.")
 def publish(runs: tuple[Path, ...], to: Path) -> None:
-    """Copy runs without the data set's text: ids, answers and scores, for where the data set may not be shown.
-
-    `bench report --data` joins the text again.
-    """
+    """Copy runs without the data's text. Ids, answers and scores stay; `bench report --data` joins the text again."""
     from memory_r1.bench.evaluate import publish
 
     for folder in runs:
