@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
-import venv
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import platformdirs
 from numpy.typing import NDArray
 
+from memory_r1.bench.systems.environments import MEM0_2
 from memory_r1.errors import ModelUnavailable
 
 VERSION = "2.2.1"
@@ -36,7 +34,7 @@ def measure(
 
     `vectors` holds a row for each of texts, more and queries, in that order (more may have rows that are not used).
     """
-    python = _environment(say)
+    python = MEM0_2.setup(say)
     biggest = max(sizes)
     kept = [*texts[:biggest], *more[:ADDS], *queries[:SEARCHES]]
     first_query = len(vectors) - len(queries)
@@ -58,20 +56,7 @@ def measure(
     return dict(json.loads(_run([str(python), str(worker), str(folder / "mem0.json")], {**os.environ, **home})))
 
 
-def _environment(say: Callable[[str], None]) -> Path:
-    """The python of a virtual environment in the cache folder that has this Mem0."""
-    folder = Path(platformdirs.user_cache_dir("memory-r1")) / "bench" / f"mem0-{VERSION}"
-    python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
-    check = [str(python), "-c", f"from importlib.metadata import version; assert version('mem0ai') == '{VERSION}'"]
-    if python.exists() and subprocess.run(check, capture_output=True, check=False).returncode == 0:
-        return python
-    say(f"installing mem0ai {VERSION} into {folder}")
-    venv.create(folder, with_pip=True, clear=True)
-    _run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", f"mem0ai=={VERSION}"])
-    return python
-
-
-def _run(command: Sequence[str], environment: dict[str, str] | None = None) -> str:
+def _run(command: Sequence[str], environment: dict[str, str]) -> str:
     """The last line a command prints. Raises ModelUnavailable with the end of its errors when it fails."""
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:

@@ -92,6 +92,25 @@ ENVIRONMENTS: Sequence[Environment] = (
         ("mem0ai==1.0.11", "qdrant-client==1.20.0", OPENAI),
     ),
     MEM0_2,
+    Environment(
+        "langmem",
+        "LangMem 0.0.30: the model calls tools that insert, patch and delete",
+        ("langmem==0.0.30", "langgraph==1.2.22", "trustcall==0.0.39", "langchain-openai==1.7.3", OPENAI),
+    ),
+    Environment(
+        "a-mem",
+        "A-Mem: every turn a note, whose neighbours the model retags",
+        # Without sentence-transformers and its torch: the embedder is everybody's.
+        ("chromadb==1.5.9", "litellm==1.106.2", "nltk==3.10.4", "rank_bm25==0.2.2", "scikit-learn>=1.6,<2"),
+        Source(
+            "https://github.com/agiresearch/A-mem.git", "ceffb860f0712bbae97b184d440df62bc910ca8d", alone=True
+        ),
+    ),
+    Environment(
+        "graphiti",
+        "Graphiti 0.31.1, Zep's open engine, on Kuzu: a graph of facts that expire",
+        ("graphiti-core==0.31.1", "kuzu==0.11.3", "httpx==0.28.1", OPENAI),
+    ),
 )
 
 

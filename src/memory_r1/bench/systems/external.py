@@ -144,7 +144,7 @@ def installed(name: str, models: Models, folder: Path, count: Callable[[str], in
     home = environment(name)
     if not home.ready:
         raise InvalidInput(f"{name} is not installed; run `memory-r1 bench setup {name}`")
-    worker = WORKERS / f"{name.replace('-', '_')}.py"
+    worker = WORKERS / f"{name.replace('-', '_')}_worker.py"
     return External(name, [str(home.python), str(worker)], models, folder, count)
 
 

@@ -16,6 +16,10 @@ DEVIATIONS = [
     "custom_fact_extraction_prompt, otherwise Mem0's own text)",
     "temperature 0 instead of 0.1, as for every system",
 ]
+UNREADABLE = (
+    *("Error in new_retrieved_facts", "Invalid JSON response", "Empty response"),
+    "Error parsing extraction response",  # 2.x
+)
 SEEN = ["an UPDATE replaces a memory's timestamp by that of the session that changed it: the first date is lost"]
 
 
@@ -81,30 +85,35 @@ class Mem0:
         result = self.memory.add(messages, user_id=owner, metadata={"timestamp": batch[0]["time"]})
         self.tally.operations.update(item["event"] for item in result["results"])
 
-    def date(self, time: str | None) -> None:
-        """The extraction prompt's day, which Mem0 sets to the wall clock's when it is imported."""
-        if time:
-            before, line, after = self.prompt.partition("Today's date is ")
-            self.memory.custom_fact_extraction_prompt = before + line + time[:10] + after[len("2023-05-08") :]
-
     def find(self, question: str, asked_at: str | None, k: int) -> list[dict[str, Any]]:
         del asked_at  # Mem0 has no use for it
         hits = []
         for n, owner in enumerate(self.owners):
-            for hit in self.memory.search(question, user_id=owner, limit=share(k, len(self.owners), n))["results"]:
+            for hit in self.search(question, owner, share(k, len(self.owners), n)):
                 time = hit.get("metadata", {}).get("timestamp")
                 hits.append({"text": hit["memory"], "time": time, "speaker": owner, "score": hit["score"]})
         return sorted(hits, key=lambda hit: -float(hit["score"]))
 
     def stats(self) -> dict[str, Any]:
-        kept = [self.memory.get_all(user_id=owner, limit=1_000_000)["results"] for owner in self.owners]
-        return {
-            **self.tally.report(),
-            "texts": [item["memory"] for items in kept for item in items],
-            "deviations": DEVIATIONS,
-            "seen": SEEN,
-            "versions": versions("mem0ai", "qdrant-client", "openai"),
-        }
+        texts = [item["memory"] for owner in self.owners for item in self.kept(owner)]
+        return {**self.tally.report(), "texts": texts, **self.about()}
+
+    # What differs in 2.x:
+
+    def date(self, time: str | None) -> None:
+        """The extraction prompt's day, which Mem0 sets to the wall clock's when it is imported."""
+        if time:
+            before, line, after = self.prompt.partition("Today's date is ")
+            self.memory.config.custom_fact_extraction_prompt = before + line + time[:10] + after[len("2023-05-08") :]
+
+    def search(self, question: str, owner: str, k: int) -> list[Mapping[str, Any]]:
+        return list(self.memory.search(question, user_id=owner, limit=k)["results"])
+
+    def kept(self, owner: str) -> list[Mapping[str, Any]]:
+        return list(self.memory.get_all(user_id=owner, limit=1_000_000)["results"])
+
+    def about(self) -> dict[str, Any]:
+        return {"deviations": DEVIATIONS, "seen": SEEN, "versions": versions("mem0ai", "qdrant-client", "openai")}
 
 
 class Listener(logging.Handler):
@@ -124,7 +133,7 @@ class Listener(logging.Handler):
                 self.tally.failed["operation of an unknown kind"] += 1
             elif not record.msg.get("text"):
                 self.tally.failed[f"{event} without a text"] += 1
-        elif text.startswith(("Error in new_retrieved_facts", "Invalid JSON response", "Empty response")):
+        elif text.startswith(UNREADABLE):
             self.tally.unreadable += 1
         elif record.levelno >= logging.ERROR:
             # "Error processing memory action: ..., Error: 'old'": most often an id that the model made up

@@ -1,0 +1,102 @@
+"""LangMem's memory store manager: the model calls tools that insert, patch and delete. Run by the Python of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from channel import Endpoint, Tally, batches, bracketed, serve, share, versions
+
+BATCH = 2  # messages in one call of the manager, as for Mem0
+
+DEVIATIONS = [
+    "create_memory_store_manager, not the two ReAct agents of Mem0's evaluation, whose chat history leaks into what "
+    "they retrieve",
+    "deletes are enabled (off by default), since Memory-R1 compares systems that may delete",
+    "a memory has no field for a date: the worker notes the session in which each was written last",
+    "temperature 0, as for every system",
+]
+
+
+class LangMem:
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        os.environ.update(LANGSMITH_TRACING="false", LANGCHAIN_TRACING_V2="false", OPENAI_API_KEY="none")
+        from langchain_core.embeddings import Embeddings
+        from langchain_openai import ChatOpenAI
+        from langgraph.store.memory import InMemoryStore
+        from langmem import create_memory_store_manager
+
+        endpoint = Endpoint(config)
+
+        class Shared(Embeddings):  # type: ignore[misc]
+            def embed_documents(self, texts: list[str]) -> list[list[float]]:
+                return endpoint.embed(texts)
+
+            def embed_query(self, text: str) -> list[float]:
+                return endpoint.embed([text], query=True)[0]
+
+        self.store = InMemoryStore(index={"dims": config["dimension"], "embed": Shared(), "fields": ["content.content"]})
+        model = ChatOpenAI(model=config["model"], base_url=config["base_url"], temperature=0, seed=config["seed"])
+        self.manager = create_memory_store_manager(
+            model, namespace=("memories", "{owner}"), store=self.store, enable_inserts=True, enable_deletes=True
+        )
+        self.tally = Tally(endpoint)
+        self.owners: list[str] = []
+        self.times: dict[str, str | None] = {}
+
+    def read(self, dialogue: Mapping[str, Any], done: Callable[[int], None]) -> None:
+        self.owners = list(dialogue["speakers"])
+        turns = 0
+        for batch in batches(dialogue["turns"], BATCH):
+            for owner in self.owners:
+                with self.tally.attempt("manager"):
+                    self.add(owner, batch)
+            turns += len(batch)
+            done(turns)
+
+    def add(self, owner: str, batch: list[Mapping[str, Any]]) -> None:
+        """One namespace per speaker: in each the owner is the user, and the other one the assistant."""
+        messages = [
+            {
+                "role": "user" if turn["speaker"] == owner else "assistant",
+                "content": f"{bracketed(turn['time'])}{turn['speaker']}: {turn['text']}",
+            }
+            for turn in batch
+        ]
+        before = self.kept(owner)
+        self.manager.invoke({"messages": messages}, config={"configurable": {"owner": owner}})
+        after = self.kept(owner)
+        changes = {key: "UPDATE" if key in before else "ADD" for key in after if before.get(key) != after[key]}
+        changes |= dict.fromkeys(before.keys() - after.keys(), "DELETE")
+        self.times |= dict.fromkeys(changes, batch[0]["time"])
+        self.tally.operations.update(changes.values() or ["NOOP"])
+
+    def find(self, question: str, asked_at: str | None, k: int) -> list[dict[str, Any]]:
+        del asked_at
+        hits = [
+            {"text": text(item.value), "time": self.times[item.key], "speaker": owner, "score": item.score}
+            for n, owner in enumerate(self.owners)
+            for item in self.store.search(("memories", owner), query=question, limit=share(k, len(self.owners), n))
+        ]
+        return sorted(hits, key=lambda hit: -float(hit["score"] or 0))
+
+    def kept(self, owner: str) -> dict[str, str]:
+        return {item.key: text(item.value) for item in self.store.search(("memories", owner), limit=1_000_000)}
+
+    def stats(self) -> dict[str, Any]:
+        return {
+            **self.tally.report(),
+            "texts": [kept for owner in self.owners for kept in self.kept(owner).values()],
+            "deviations": DEVIATIONS,
+            "versions": versions("langmem", "langgraph", "trustcall", "langchain-openai", "openai"),
+        }
+
+
+def text(value: Mapping[str, Any]) -> str:
+    content = value["content"]
+    return str(content["content"] if isinstance(content, dict) else content)
+
+
+if __name__ == "__main__":
+    serve(LangMem)
