@@ -95,7 +95,7 @@ ENVIRONMENTS: Sequence[Environment] = (
     Environment(
         "langmem",
         "LangMem 0.0.30: the model calls tools that insert, patch and delete",
-        ("langmem==0.0.30", "langgraph==1.2.22", "trustcall==0.0.39", "langchain-openai==1.7.3", OPENAI),
+        ("langmem==0.0.30", "langgraph==1.2.22", "trustcall==0.0.39", "langchain-openai==1.7.3", "numpy==2.4.6", OPENAI),
     ),
     Environment(
         "a-mem",

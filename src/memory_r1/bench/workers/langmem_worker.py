@@ -8,12 +8,15 @@ from typing import Any
 
 from channel import Endpoint, Tally, batches, bracketed, serve, share, versions
 
+SEEN = ["every prompt holds a random id, so that a run is not exactly repeatable even at temperature 0"]
 BATCH = 2  # messages in one call of the manager, as for Mem0
 
 DEVIATIONS = [
     "create_memory_store_manager, not the two ReAct agents of Mem0's evaluation, whose chat history leaks into what "
     "they retrieve",
     "deletes are enabled (off by default), since Memory-R1 compares systems that may delete",
+    "the first memories too are asked for with tool_choice 'any', as LangMem itself asks once there are some: a small "
+    "model otherwise answers in prose, and nothing is ever remembered",
     "a memory has no field for a date: the worker notes the session in which each was written last",
     "temperature 0, as for every system",
 ]
@@ -22,6 +25,7 @@ DEVIATIONS = [
 class LangMem:
     def __init__(self, config: Mapping[str, Any]) -> None:
         os.environ.update(LANGSMITH_TRACING="false", LANGCHAIN_TRACING_V2="false", OPENAI_API_KEY="none")
+        from langchain_core.callbacks import BaseCallbackHandler
         from langchain_core.embeddings import Embeddings
         from langchain_openai import ChatOpenAI
         from langgraph.store.memory import InMemoryStore
@@ -37,11 +41,22 @@ class LangMem:
                 return endpoint.embed([text], query=True)[0]
 
         self.store = InMemoryStore(index={"dims": config["dimension"], "embed": Shared(), "fields": ["content.content"]})
-        model = ChatOpenAI(model=config["model"], base_url=config["base_url"], temperature=0, seed=config["seed"])
+        tally = Tally(endpoint)
+
+        class MustCall(ChatOpenAI):  # type: ignore[misc]
+            def bind_tools(self, tools: Any, *, tool_choice: Any = None, **options: Any) -> Any:
+                return super().bind_tools(tools, tool_choice=tool_choice or "any", **options)
+
+        class Listener(BaseCallbackHandler):  # type: ignore[misc]
+            def on_llm_end(self, response: Any, **_: Any) -> None:
+                tally.unreadable += not response.generations[0][0].message.tool_calls
+
+        model = MustCall(model=config["model"], base_url=config["base_url"], temperature=0, seed=config["seed"])
         self.manager = create_memory_store_manager(
             model, namespace=("memories", "{owner}"), store=self.store, enable_inserts=True, enable_deletes=True
         )
-        self.tally = Tally(endpoint)
+        self.tally = tally
+        self.options = {"callbacks": [Listener()]}
         self.owners: list[str] = []
         self.times: dict[str, str | None] = {}
 
@@ -65,7 +80,7 @@ class LangMem:
             for turn in batch
         ]
         before = self.kept(owner)
-        self.manager.invoke({"messages": messages}, config={"configurable": {"owner": owner}})
+        self.manager.invoke({"messages": messages}, config={"configurable": {"owner": owner}, **self.options})
         after = self.kept(owner)
         changes = {key: "UPDATE" if key in before else "ADD" for key in after if before.get(key) != after[key]}
         changes |= dict.fromkeys(before.keys() - after.keys(), "DELETE")
@@ -89,6 +104,7 @@ class LangMem:
             **self.tally.report(),
             "texts": [kept for owner in self.owners for kept in self.kept(owner).values()],
             "deviations": DEVIATIONS,
+            "seen": SEEN,
             "versions": versions("langmem", "langgraph", "trustcall", "langchain-openai", "openai"),
         }
 
