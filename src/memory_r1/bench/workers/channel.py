@@ -19,6 +19,8 @@ from datetime import datetime
 from importlib.metadata import version
 from typing import Any
 
+HOPELESS = 20  # failures with nothing between them: the system does not work at all
+
 # Taken when this module is imported, before any library can print or read: whatever is printed from here on goes
 # to the log, and whoever reads standard input finds it empty.
 _REQUESTS = os.fdopen(os.dup(0), encoding="utf-8")
@@ -97,16 +99,24 @@ class Tally:
         self.unreadable = 0
         self.failed: Counter[str] = Counter()
         self._endpoint = endpoint
+        self._worked = 0
 
     @contextmanager
     def attempt(self, what: str) -> Iterator[None]:
-        """Counts what the system raises for one piece of the dialogue, and lets the reading go on."""
+        """Counts what the system raises for one piece of the dialogue, and lets the reading go on.
+
+        Unless nothing has worked yet and HOPELESS pieces failed: then it raises.
+        """
         try:
             yield
         except Exception as error:  # a system under test may raise anything; it is counted and told in the results
             traceback.print_exc()
             self._endpoint.check()
             self.failed[f"{what}: {type(error).__name__}"] += 1
+            if not self._worked and self.failed.total() >= HOPELESS:
+                raise
+        else:
+            self._worked += 1
 
     def report(self) -> dict[str, Any]:
         return {
