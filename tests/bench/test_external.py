@@ -62,6 +62,10 @@ serve(Notes)
 """
 
 
+def ignore(turns: int) -> None:
+    del turns
+
+
 def question(text: str) -> Question:
     return Question("q", "d", text, "", "single-hop")
 
@@ -98,7 +102,7 @@ def test_a_worker_reads_finds_and_tells_what_it_took(notes: External, tmp_path: 
 
 
 def test_what_libraries_print_goes_to_the_log_and_corrupts_no_reply(notes: External, tmp_path: Path) -> None:
-    notes.read(DIALOGUE, lambda turns: None)
+    notes.read(DIALOGUE, ignore)
     notes.close()
     said = log(tmp_path)
     assert "loading tiny 3" in said
@@ -107,20 +111,20 @@ def test_what_libraries_print_goes_to_the_log_and_corrupts_no_reply(notes: Exter
 
 
 def test_every_dialogue_gets_a_new_process_and_an_empty_folder(notes: External) -> None:
-    notes.read(DIALOGUE, lambda turns: None)
-    notes.read(DIALOGUE, lambda turns: None)
+    notes.read(DIALOGUE, ignore)
+    notes.read(DIALOGUE, ignore)
     assert (notes.stats()["entries"], notes.stats()["empty"]) == (2, True)
 
 
 def test_an_error_in_the_worker_is_raised_with_its_text_and_the_worker_lives_on(notes: External) -> None:
-    notes.read(DIALOGUE, lambda turns: None)
+    notes.read(DIALOGUE, ignore)
     with pytest.raises(ModelUnavailable, match=r"notes failed at 'find': ValueError: no idea; see .*worker\.log"):
         notes.find(question("fail"), 5)
     assert len(notes.find(question("go on"), 5)) == 2
 
 
 def test_a_worker_that_dies_shows_the_end_of_its_log(notes: External) -> None:
-    notes.read(DIALOGUE, lambda turns: None)
+    notes.read(DIALOGUE, ignore)
     with pytest.raises(ModelUnavailable, match=r"notes ended during 'find'(.|\n)*I cannot go on"):
         notes.find(question("die"), 5)
     with pytest.raises(InvalidInput, match=r"call read\(\) first"):
@@ -130,7 +134,7 @@ def test_a_worker_that_dies_shows_the_end_of_its_log(notes: External) -> None:
 def test_lines_that_are_no_replies_are_kept_in_the_log(tmp_path: Path) -> None:
     code = "for line in __import__('sys').stdin: print('warming up\\n[1]\\n{\"ok\": {}}', flush=True)"
     system = External("notes", [sys.executable, "-c", code], MODELS, tmp_path, len)
-    system.read(DIALOGUE, lambda turns: None)
+    system.read(DIALOGUE, ignore)
     system.close()
     assert log(tmp_path) == "warming up\n[1]\n" * 2
 
@@ -138,7 +142,7 @@ def test_lines_that_are_no_replies_are_kept_in_the_log(tmp_path: Path) -> None:
 def test_a_program_that_is_not_there_names_the_remedy(tmp_path: Path) -> None:
     system = External("notes", [str(tmp_path / "no-python")], MODELS, tmp_path, len)
     with pytest.raises(ModelUnavailable, match="memory-r1 bench setup"):
-        system.read(DIALOGUE, lambda turns: None)
+        system.read(DIALOGUE, ignore)
 
 
 def test_turns_without_a_time_have_their_session_s() -> None:

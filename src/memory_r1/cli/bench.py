@@ -21,6 +21,22 @@ bench.add_command(bench_run.judge)
 bench.add_command(bench_run.publish)
 
 
+@bench.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--list", "listing", is_flag=True, help="Show the systems, and which are installed.")
+@click.option("--from", "origin", metavar="PATH", help="A local clone to install a system from, without the network.")
+def setup(names: tuple[str, ...], listing: bool, origin: str | None) -> None:
+    """Install other people's memory systems. Each into a virtual environment of its own, in the cache folder."""
+    from memory_r1.bench.systems.environments import ENVIRONMENTS, environment
+
+    if listing or not names:
+        for known in ENVIRONMENTS:
+            click.echo(f"{known.name:10} {'installed' if known.ready else '-':10} {known.about}")
+    for name in names:
+        python = environment(name).setup(lambda line: click.echo(line, err=True), origin)
+        click.echo(f"{name} runs by {python}")
+
+
 _OUT = click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the JSON and the plot.")
 
 

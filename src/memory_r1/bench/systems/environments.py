@@ -22,7 +22,7 @@ OPENAI = "openai==3.54.0"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A git repository and the commit to install from it, for what is on no registry. `alone`: without its own needs."""
+    """A git repository and a commit of it, for what is on no registry. `alone`: without what it asks for itself."""
 
     url: str
     commit: str
@@ -95,16 +95,21 @@ ENVIRONMENTS: Sequence[Environment] = (
     Environment(
         "langmem",
         "LangMem 0.0.30: the model calls tools that insert, patch and delete",
-        ("langmem==0.0.30", "langgraph==1.2.22", "trustcall==0.0.39", "langchain-openai==1.7.3", "numpy==2.4.6", OPENAI),
+        (
+            "langmem==0.0.30",
+            "langgraph==1.2.22",
+            "trustcall==0.0.39",
+            "langchain-openai==1.7.3",
+            "numpy==2.4.6",
+            OPENAI,
+        ),
     ),
     Environment(
         "a-mem",
         "A-Mem: every turn a note, whose neighbours the model retags",
         # Without sentence-transformers and its torch: the embedder is everybody's.
         ("chromadb==1.5.9", "litellm==1.106.2", "nltk==3.10.4", "rank_bm25==0.2.2", "scikit-learn>=1.6,<2"),
-        Source(
-            "https://github.com/agiresearch/A-mem.git", "ceffb860f0712bbae97b184d440df62bc910ca8d", alone=True
-        ),
+        Source("https://github.com/agiresearch/A-mem.git", "ceffb860f0712bbae97b184d440df62bc910ca8d", alone=True),
     ),
     Environment(
         "graphiti",

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any
 
 from memory_r1.bench.data import Dialogue, Question
 from memory_r1.bench.systems import Found
@@ -116,25 +116,25 @@ class External:
         try:
             process.stdin.write(json.dumps({"do": what, **request}) + "\n")
             process.stdin.flush()
-        except OSError:
-            self._died(what)
+        except OSError as error:
+            raise self._death(what) from error
         for line in process.stdout:
             match _message(line):
                 case {"done": int(turns)} if progress:
                     progress(turns)
-                case {"error": str(error)}:
-                    raise ModelUnavailable(f"{self.name} failed at {what!r}: {error}; see {self._folder / LOG}")
+                case {"error": str(told)}:
+                    raise ModelUnavailable(f"{self.name} failed at {what!r}: {told}; see {self._folder / LOG}")
                 case {"ok": dict(result)}:
                     return result
                 case _:
                     log.write(line)  # printed by a library, and nobody's reply
                     log.flush()
-        self._died(what)
+        raise self._death(what)
 
-    def _died(self, what: str) -> NoReturn:
+    def _death(self, what: str) -> ModelUnavailable:
         self.close()
         said = (self._folder / LOG).read_text(encoding="utf-8", errors="replace").strip()
-        raise ModelUnavailable(
+        return ModelUnavailable(
             f"{self.name} ended during {what!r}; the end of {self._folder / LOG}: {said[-1000:] or '(empty)'}"
         )
 

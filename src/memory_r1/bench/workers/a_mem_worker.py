@@ -42,7 +42,7 @@ class AMem:
         from chromadb import EmbeddingFunction
         from openai import OpenAI
 
-        class Shared(EmbeddingFunction):  # type: ignore[misc]
+        class Shared(EmbeddingFunction):
             def __init__(self, model_name: str = "") -> None:
                 del model_name
 
@@ -61,9 +61,11 @@ class AMem:
 
         retrievers.SentenceTransformerEmbeddingFunction = Shared
         complete = OpenAIController.get_completion
-        OpenAIController.get_completion = lambda self, prompt, response_format, temperature=0.0: complete(
-            self, prompt, response_format, 0.0
-        )
+
+        def greedy(self: Any, prompt: str, response_format: Any, *_: Any, **__: Any) -> Any:
+            return complete(self, prompt, response_format, 0.0)
+
+        OpenAIController.get_completion = greedy
         self.memory = AgenticMemorySystem(llm_backend="openai", llm_model=config["model"])
         self.memory.llm_controller.llm.client = OpenAI(api_key="none", base_url=config["base_url"])
         self.tally = Tally(endpoint)

@@ -53,7 +53,7 @@ def serve(make: Callable[[Mapping[str, Any]], Any]) -> None:
                     ok = system.stats()
                 case other:
                     raise ValueError(f"unknown request {other!r}")
-        except Exception as error:  # the other end raises it
+        except Exception as error:  # noqa: BLE001 - the other end raises it
             traceback.print_exc()
             _reply({"error": f"{type(error).__name__}: {error}"})
         else:

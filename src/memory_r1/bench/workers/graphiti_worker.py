@@ -19,7 +19,7 @@ REPLY = 2048  # tokens: a small model that rambles would fill its context
 DEVIATIONS = [
     "the open-source engine (graphiti-core), not Zep's service",
     "on Kuzu, the one graph database that runs inside a process; Graphiti calls this backend deprecated",
-    "two faults of that backend in 0.31.1 are mended in the worker: every add_episode raised for want of the database's "
+    "two faults of that backend in 0.31.1 are mended in the worker: every add_episode raised for want of a database's "
     "name, and every search for want of full-text indices",
     "facts and entities are ranked by reciprocal rank fusion of vectors and full text: the default cross-encoder asks "
     "the language model once per passage",
@@ -46,7 +46,7 @@ class Graphiti:
         worker = self
         self.asking = False  # Graphiti does not tell the embedder what a text is for
 
-        class Shared(EmbedderClient):  # type: ignore[misc]
+        class Shared(EmbedderClient):
             async def create(self, input_data: str | list[str]) -> list[float]:
                 texts = [input_data] if isinstance(input_data, str) else input_data
                 return endpoint.embed(texts, query=worker.asking)[0]
@@ -54,7 +54,7 @@ class Graphiti:
             async def create_batch(self, input_data_list: list[str]) -> list[list[float]]:
                 return endpoint.embed(input_data_list)
 
-        class Unused(CrossEncoderClient):  # type: ignore[misc]
+        class Unused(CrossEncoderClient):
             async def rank(self, query: str, passages: list[str]) -> list[tuple[str, float]]:
                 raise NotImplementedError(query, passages)
 

@@ -33,21 +33,23 @@ class LangMem:
 
         endpoint = Endpoint(config)
 
-        class Shared(Embeddings):  # type: ignore[misc]
+        class Shared(Embeddings):
             def embed_documents(self, texts: list[str]) -> list[list[float]]:
                 return endpoint.embed(texts)
 
             def embed_query(self, text: str) -> list[float]:
                 return endpoint.embed([text], query=True)[0]
 
-        self.store = InMemoryStore(index={"dims": config["dimension"], "embed": Shared(), "fields": ["content.content"]})
+        self.store = InMemoryStore(
+            index={"dims": config["dimension"], "embed": Shared(), "fields": ["content.content"]}
+        )
         tally = Tally(endpoint)
 
-        class MustCall(ChatOpenAI):  # type: ignore[misc]
+        class MustCall(ChatOpenAI):
             def bind_tools(self, tools: Any, *, tool_choice: Any = None, **options: Any) -> Any:
                 return super().bind_tools(tools, tool_choice=tool_choice or "any", **options)
 
-        class Listener(BaseCallbackHandler):  # type: ignore[misc]
+        class Listener(BaseCallbackHandler):
             def on_llm_end(self, response: Any, **_: Any) -> None:
                 tally.unreadable += not response.generations[0][0].message.tool_calls
 

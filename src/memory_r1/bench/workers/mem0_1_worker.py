@@ -33,7 +33,7 @@ class Mem0:
 
         endpoint = Endpoint(config)
 
-        class Shared(EmbeddingBase):  # type: ignore[misc]
+        class Shared(EmbeddingBase):
             def embed(self, text: str, memory_action: str | None = None) -> list[float]:
                 return endpoint.embed([text], query=memory_action == "search")[0]
 

@@ -17,7 +17,7 @@ DEVIATIONS = [
 ]
 
 
-class Mem02(Mem0):  # type: ignore[misc]
+class Mem02(Mem0):
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__(config)
         from mem0.configs import prompts
