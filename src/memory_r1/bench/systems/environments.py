@@ -22,11 +22,15 @@ OPENAI = "openai==3.54.0"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A git repository and a commit of it, for what is on no registry. `alone`: without what it asks for itself."""
+    """A git repository and a commit of it, for what is on no registry.
+
+    It is installed without what it asks for itself (the requirements say what it needs here), or, where it is no
+    `package`, laid into the environment's folder "source".
+    """
 
     url: str
     commit: str
-    alone: bool = False
+    package: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +71,10 @@ class Environment:
             self._pip(*self.requirements)
         if self.source:
             url = Path(origin).resolve().as_uri() if origin else self.source.url
-            alone = ("--no-deps",) if self.source.alone else ()
-            self._pip(*alone, f"git+{url}@{self.source.commit}")
+            if self.source.package:
+                self._pip("--no-deps", f"git+{url}@{self.source.commit}")
+            else:
+                self._lay(url, self.source.commit)
         (self.folder / DONE).write_text(self._asked(), encoding="utf-8")
         return self.python
 
@@ -77,8 +83,20 @@ class Environment:
         return "\n".join([*self.requirements, *git]) + "\n"
 
     def _pip(self, *arguments: str) -> None:
-        pip = [str(self.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments]
-        done = subprocess.run(pip, capture_output=True, text=True, check=False)
+        pip = [str(self.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        self._run(*pip, *arguments)
+
+    def _lay(self, url: str, commit: str) -> None:
+        source = str(self.folder / "source")
+        self._run("git", "init", "--quiet", source)
+        self._run("git", "-C", source, "fetch", "--quiet", "--depth", "1", url, commit)
+        self._run("git", "-C", source, "checkout", "--quiet", commit)
+
+    def _run(self, *command: str) -> None:
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except OSError as error:
+            raise ModelUnavailable(f"{self.name} could not be installed: {command[0]} does not run: {error}") from error
         if done.returncode:
             raise ModelUnavailable(f"{self.name} could not be installed: {done.stderr.strip()[-1000:]}")
 
@@ -109,12 +127,18 @@ ENVIRONMENTS: Sequence[Environment] = (
         "A-Mem: every turn a note, whose neighbours the model retags",
         # Without sentence-transformers and its torch: the embedder is everybody's.
         ("chromadb==1.5.9", "litellm==1.106.2", "nltk==3.10.4", "rank_bm25==0.2.2", "scikit-learn>=1.6,<2"),
-        Source("https://github.com/agiresearch/A-mem.git", "ceffb860f0712bbae97b184d440df62bc910ca8d", alone=True),
+        Source("https://github.com/agiresearch/A-mem.git", "ceffb860f0712bbae97b184d440df62bc910ca8d"),
     ),
     Environment(
         "graphiti",
         "Graphiti 0.31.1, Zep's open engine, on Kuzu: a graph of facts that expire",
         ("graphiti-core==0.31.1", "kuzu==0.11.3", "httpx==0.28.1", OPENAI),
+    ),
+    Environment(
+        "memoryos",
+        "MemoryOS (BAI-LAB): pages, segments that run hot, a profile",
+        ("faiss-cpu>=1.9,<2", "numpy==2.4.6", OPENAI),
+        Source("https://github.com/BAI-LAB/MemoryOS.git", "1d717060350931af33d1d0dc3d4e50a72c125a48", package=False),
     ),
 )
 
