@@ -41,7 +41,7 @@ def test_a_code_block_runs(code: str, needs_models: bool, tmp_path: Path, monkey
 def test_every_command_that_the_docs_show_exists() -> None:
     commands = {name: getattr(command, "commands", None) for name, command in main.commands.items()}
     missing = []
-    for page in (*PAGES, "docs/architecture.md"):
+    for page in (*PAGES, "docs/architecture.md", "docs/baselines.md"):
         for name, sub in re.findall(r"^ *memory-r1 ([a-z]+)(?: ([a-z]+)\b)?", (ROOT / page).read_text(), re.MULTILINE):
             if name not in commands or (commands[name] and sub not in commands[name]):
                 missing.append(f"{page}: memory-r1 {name} {sub}")
