@@ -61,18 +61,22 @@ def test_a_refusal_keeps_its_status_and_is_counted(endpoint: Endpoint) -> None:
 
 
 def test_a_tool_that_must_be_called_is_called(endpoint: Endpoint, model: ScriptedChat) -> None:
-    model.text = '{"name": "save", "arguments": {"text": "Ann likes tea."}}'
+    model.text = (
+        '{"calls": [{"name": "save", "arguments": {"text": "Ann likes tea."}}, {"name": "skip", "arguments": {}}]}'
+    )
     body = {"messages": [{"role": "user", "content": "x"}], "tools": TOOLS, "tool_choice": "required"}
     choice = post(endpoint, "chat/completions", body).json()["choices"][0]
-    call = choice["message"]["tool_calls"][0]
+    call, second = choice["message"]["tool_calls"]
     assert choice["finish_reason"] == "tool_calls"
     assert (call["function"]["name"], json.loads(call["function"]["arguments"])) == ("save", {"text": "Ann likes tea."})
-    assert "tool_choice" not in model.asked[0]
+    assert (second["function"], call["id"] == second["id"]) == ({"name": "skip", "arguments": "{}"}, False)
+    assert set(model.asked[0]) == {"messages", "grammar", "max_tokens"}  # llama.cpp takes no tools beside a grammar
+    assert json.dumps(SAVE) in model.asked[0]["messages"][0]["content"]
     assert '"const": "save"' in model.asked[0]["grammar"]
 
 
 def test_a_call_that_was_cut_off_stays_text(endpoint: Endpoint, model: ScriptedChat) -> None:
-    model.text = '{"name": "save", "argu'
+    model.text = '{"calls": [{"name": "save", "argu'
     body = {"messages": [{"role": "user", "content": "x"}], "tools": TOOLS, "tool_choice": "required"}
     assert post(endpoint, "chat/completions", body).json()["choices"][0]["message"]["content"] == model.text
 

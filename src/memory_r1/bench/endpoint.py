@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -23,6 +23,7 @@ from memory_r1.llm.embedded import grammar
 from memory_r1.replies import json_object
 
 MAX_BODY = 32 << 20  # bytes
+CALLS = 4  # tool calls in one reply: without an end, a small model repeats itself
 DEFAULT_REPLY = 1024  # tokens, where a caller sets no limit: a small model that rambles would fill its context
 
 
@@ -73,8 +74,11 @@ class Endpoint:
         asked.pop("max_completion_tokens", None)
         forced = forced_tools(body)
         if forced:
-            asked = {name: value for name, value in asked.items() if name not in ("tool_choice", "response_format")}
-            asked["grammar"] = grammar(call_schema(forced))
+            # llama.cpp refuses tools beside a grammar, and its own "required" lets a small model answer in prose.
+            dropped = ("tools", "tool_choice", "parallel_tool_calls", "response_format")
+            asked = {name: value for name, value in asked.items() if name not in dropped}
+            asked["messages"] = told(body["messages"], forced)
+            asked["grammar"] = grammar(calls_schema(forced))
         reply = self.model.chat(asked)
         with self._lock:
             if "error" in reply:
@@ -83,7 +87,7 @@ class Endpoint:
         if "error" in reply:
             code = reply["error"].get("code")
             return (code if isinstance(code, int) and 400 <= code < 600 else 500), reply
-        return 200, as_tool_call(reply) if forced else reply
+        return 200, as_tool_calls(reply) if forced else reply
 
     def embed(self, body: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
         """(status, reply). `input_type`: "query" or "passage" (the default), for embedders that tell them apart."""
@@ -149,18 +153,50 @@ def call_schema(functions: list[Mapping[str, Any]]) -> dict[str, Any]:
     return {**schema, "$defs": definitions} if definitions else schema
 
 
-def as_tool_call(reply: dict[str, Any]) -> dict[str, Any]:
-    """A reply whose text is one call, as the protocol's tool call; one that was cut off stays text."""
-    choice = reply["choices"][0]
-    call = json_object(choice["message"].get("content") or "")
-    if call is None or not isinstance(call.get("name"), str):
-        return reply
-    made = {
-        "id": f"call_{reply.get('id', '')}",
-        "type": "function",
-        "function": {"name": call["name"], "arguments": json.dumps(call.get("arguments", {}), ensure_ascii=False)},
+def calls_schema(functions: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """The JSON schema of a reply: {"calls": [one to CALLS calls]}."""
+    call = call_schema(functions)
+    definitions = call.pop("$defs", None)
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {"calls": {"type": "array", "items": call, "minItems": 1, "maxItems": CALLS}},
+        "required": ["calls"],
+        "additionalProperties": False,
     }
-    message = {"role": "assistant", "content": None, "tool_calls": [made]}
+    return {**schema, "$defs": definitions} if definitions else schema
+
+
+def told(messages: Sequence[Mapping[str, Any]], functions: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The messages, with the functions and the form of the reply told in the system message."""
+    text = "\n".join(
+        (
+            "Call one or more of these functions:",
+            *(json.dumps(function, ensure_ascii=False) for function in functions),
+            'Reply with JSON only: {"calls": [{"name": "the function", "arguments": {...}}, ...]}',
+        )
+    )
+    first = messages[0] if messages and messages[0].get("role") == "system" else None
+    rest = messages[1:] if first else messages
+    content = f"{first['content']}\n\n{text}" if first else text
+    return [{"role": "system", "content": content}, *map(dict, rest)]
+
+
+def as_tool_calls(reply: dict[str, Any]) -> dict[str, Any]:
+    """A reply whose text is calls, as the protocol's tool calls; one that was cut off stays text."""
+    choice = reply["choices"][0]
+    found = json_object(choice["message"].get("content") or "") or {}
+    calls = found.get("calls")
+    if not calls or not all(isinstance(call, dict) and isinstance(call.get("name"), str) for call in calls):
+        return reply
+    made = [
+        {
+            "id": f"call_{number}_{reply.get('id', '')}",
+            "type": "function",
+            "function": {"name": call["name"], "arguments": json.dumps(call.get("arguments", {}), ensure_ascii=False)},
+        }
+        for number, call in enumerate(calls)
+    ]
+    message = {"role": "assistant", "content": None, "tool_calls": made}
     return {**reply, "choices": [{**choice, "message": message, "finish_reason": "tool_calls"}]}
 
 
