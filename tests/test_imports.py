@@ -16,7 +16,7 @@ LAYERS = (
     ("errors",),
     ("types",),
     ("flow",),
-    ("dates", "weights", "quantize"),
+    ("dates", "weights", "quantize", "files"),
     ("replies", "prompts", "recall", "embed"),
     ("bank", "llm", "testing"),
     ("manager", "answer"),

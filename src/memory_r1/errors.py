@@ -5,6 +5,7 @@ MemoryR1Error
 │   ├── MissingScope                 no user_id, agent_id or run_id
 │   └── BadFilter                    a filter outside the grammar
 ├── EntryNotFound (LookupError)      no such entry or operation in this scope
+├── DataUnavailable                  a data set that cannot be downloaded, or is another file than it should be
 ├── Conflict                         the entry changed after it was read
 ├── BankError                        the file itself
 │   ├── BankCorrupt                  not a memory bank, or damaged
@@ -37,6 +38,10 @@ class BadFilter(InvalidInput):
 
 class EntryNotFound(MemoryR1Error, LookupError):
     """No such entry (or operation) where the caller may look."""
+
+
+class DataUnavailable(MemoryR1Error):
+    """A data set's file could not be downloaded, or is not the file it should be."""
 
 
 class Conflict(MemoryR1Error):

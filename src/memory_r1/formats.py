@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, Literal
 
 from memory_r1.bank import MemoryBank, NewEntry
 from memory_r1.bank.writes import check_metadata, check_text
 from memory_r1.bench import locomo
 from memory_r1.dates import parse_time
 from memory_r1.errors import InvalidInput
+from memory_r1.files import at, json_lines, open_text, read_json
 from memory_r1.transfer import FORMAT
 from memory_r1.types import SCOPE_KEYS, Provenance, Scope, Turn
 
@@ -74,9 +74,9 @@ def chat_dialogue(path: Path, scope: Scope) -> Dialogue:
     another one of the same name, is remembered where it is new.
     """
     turns = []
-    for number, message in _lines(path):
+    for number, message in json_lines(path, "message"):
         if message.get("role") != "system":
-            with _at(f"{path.name} line {number}"):
+            with at(f"{path.name} line {number}"):
                 turns.append(_chat_turn(message, f"{path.name}:{number}"))
     return Dialogue(scope, tuple(turns))
 
@@ -96,13 +96,13 @@ def _chat_turn(message: Mapping[str, Any], where: str) -> Turn:
 
 def mem0_entries(path: Path, scope: Scope | None) -> Iterator[NewEntry]:
     """Mem0's export or `get_all` result: stored as given, in each memory's own scope, else in `scope`."""
-    memories = _json(path)
+    memories = read_json(path)
     if isinstance(memories, dict):
         memories = next((memories[name] for name in ("results", "memories") if name in memories), None)
     if not isinstance(memories, list):
         raise InvalidInput(f'{path.name} is no Mem0 export: it has no list of memories under "results"')
     for number, memory in enumerate(memories, 1):
-        with _at(f"{path.name}: memory {number}"):
+        with at(f"{path.name}: memory {number}"):
             entry = _mem0_entry(memory, scope)
         yield entry
 
@@ -130,44 +130,3 @@ def not_here_yet(entries: Iterable[NewEntry], bank: MemoryBank) -> list[NewEntry
     """The entries without those that an import of Mem0's export brought before, by Mem0's ids."""
     here = {(logged.scope, logged.provenance.reason) for logged in bank.log()}
     return [e for e in entries if e.provenance.reason == MEM0 or (e.scope, e.provenance.reason) not in here]
-
-
-def _json(path: Path) -> Any:
-    try:
-        with open_text(path) as file:
-            return json.load(file)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise InvalidInput(f"{path.name} is not JSON: {error}") from error
-
-
-def _lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    with open_text(path) as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                message = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise InvalidInput(f"{path.name} line {number} is not JSON: {error}") from error
-            if not isinstance(message, dict):
-                raise InvalidInput(f"{path.name} line {number} is not a message object")
-            yield number, message
-
-
-@contextmanager
-def open_text(path: Path) -> Iterator[TextIO]:
-    """The file opened as UTF-8, with or without a byte order mark."""
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            yield file
-    except UnicodeDecodeError as error:
-        raise InvalidInput(f"{path.name} is not text in UTF-8: {error}") from error
-
-
-@contextmanager
-def _at(place: str) -> Iterator[None]:
-    """Errors inside name the place."""
-    try:
-        yield
-    except InvalidInput as error:
-        raise InvalidInput(f"{place}: {error}") from error

@@ -9,6 +9,7 @@ import pytest
 
 from memory_r1.bank import MemoryBank
 from memory_r1.bench import retrieval
+from memory_r1.bench.data import Dataset
 from memory_r1.bench.locomo import load
 from memory_r1.bench.retrieval import Found, entry_text, interval, recall, recall_per_question, run, table
 from memory_r1.testing import HashEmbedder
@@ -31,43 +32,50 @@ def dialogues(count: int) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> Path:
+def data(tmp_path: Path) -> Dataset:
     path = tmp_path / "locomo.json"
     path.write_text(json.dumps(dialogues(3)), encoding="utf-8")
-    return path
+    return load(path)
 
 
 def test_recall_counts_gold_turns_or_the_mean_over_questions() -> None:
-    found = [Found("a", "x", 1, (0, 7)), Found("b", "x", 1, (None, 59, 4)), Found("c", "y", 4, (10,))]
+    found = [
+        Found("a", "x", "multi-hop", (0, 7)),
+        Found("b", "x", "multi-hop", (None, 59, 4)),
+        Found("c", "y", "single-hop", (10,)),
+    ]
     assert [recall(found, k) for k in (5, 10, 30, 60)] == [2 / 6, 3 / 6, 4 / 6, 5 / 6]
     assert recall_per_question(found, 10) == pytest.approx((1 + 1 / 3 + 0) / 3)
 
 
 def test_the_interval_draws_whole_dialogues() -> None:
-    found = [Found("a", "x", 1, (0, 1, 2)), Found("b", "y", 1, (None,))]
+    found = [Found("a", "x", "multi-hop", (0, 1, 2)), Found("b", "y", "multi-hop", (None,))]
     assert interval(found, 5, seed=0) == (0.0, 1.0)
     assert interval(found[:1], 5, seed=0) == (1.0, 1.0)
 
 
-def test_an_entry_says_when_and_who(data: Path) -> None:
-    turn = load(data).dialogues[0].turns[0]
+def test_an_entry_says_when_and_who(data: Dataset) -> None:
+    turn = data.dialogues[0].turns[0]
     assert entry_text(turn) == "(8 May 2023) Ann: I adopted a dog."
     assert entry_text(Turn("Ann", "Hi")) == "Ann: Hi"
 
 
-def test_each_question_is_searched_in_its_own_dialogue(data: Path) -> None:
-    loaded = load(data)
+def test_each_question_is_searched_in_its_own_dialogue(data: Dataset) -> None:
     with MemoryBank(embedder=HashEmbedder()) as bank:
-        for dialogue in loaded.dialogues:
+        for dialogue in data.dialogues:
             retrieval.fill(bank, dialogue)
-        found = retrieval.search(bank, loaded.questions_of(loaded.dialogues[:1]), "text")
-    assert [(one.question, one.category) for one in found] == [("conv-0/0", 4), ("conv-0/1", 1), ("conv-0/2", 2)]
+        found = retrieval.search(bank, data.split("train").answerable, "text")
+    assert [(one.question, one.category) for one in found] == [
+        ("conv-0/0", "single-hop"),
+        ("conv-0/1", "multi-hop"),
+        ("conv-0/2", "temporal"),
+    ]
     assert found[0].places == (0,)  # no other turn has a word of the question
     assert set(found[1].places) == {0, 1}
     assert found[2].places == (None,)  # no word in common with any turn: not found by text
 
 
-def test_the_result_has_every_figure_by_hand(data: Path, tmp_path: Path) -> None:
+def test_the_result_has_every_figure_by_hand(data: Dataset, tmp_path: Path) -> None:
     result = run(data, HashEmbedder(), tmp_path / "out")
     everywhere = result["all"]["text"]
     assert (everywhere["questions"], everywhere["gold_turns"]) == (9, 12)
@@ -93,6 +101,6 @@ def test_the_result_has_every_figure_by_hand(data: Path, tmp_path: Path) -> None
 @pytest.mark.locomo
 @pytest.mark.skipif("MEMORY_R1_LOCOMO" not in os.environ, reason="set MEMORY_R1_LOCOMO to the path of locomo10.json")
 def test_text_search_finds_half_of_what_locomo_asks_for() -> None:
-    result = run(f"locomo:{os.environ['MEMORY_R1_LOCOMO']}", HashEmbedder(), modes=["text"])
+    result = run(load(os.environ["MEMORY_R1_LOCOMO"]), HashEmbedder(), modes=["text"])
     assert result["all"]["text"]["questions"] == 1536
     assert result["all"]["text"]["recall_per_question"]["10"] > 0.5

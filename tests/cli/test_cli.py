@@ -179,7 +179,9 @@ class TestWithoutModels:
         assert shown.exit_code == 0
         assert 'memory-r1 add "I adopted a second dog, Pepper"' in shown.stdout
 
-    @pytest.mark.parametrize("words", [[name] for name in main.commands] + [["models", "pull"], ["bench", "store"]])
+    @pytest.mark.parametrize(
+        "words", [[name] for name in main.commands] + [["models", "pull"], ["bench", "store"], ["data", "show"]]
+    )
     def test_every_command_explains_itself_on_lines_that_fit(self, words: list[str]) -> None:
         shown = CliRunner().invoke(main, [*words, "-h"])
         assert shown.exit_code == 0
@@ -233,7 +235,7 @@ class TestWithoutModels:
             (["undo", "first"], "Invalid value for 'OPERATION': 'first' is not a valid integer."),
             (["ad", "x"], "No such command 'ad'"),
             (["add"], "Missing argument 'TEXT...'."),
-            (["bench", "retrieval", "--data", "mine"], "Invalid value for --data: give locomo:PATH"),
+            (["bench", "retrieval", "--data", "mine"], "'mine' names no data set; give locomo:PATH"),
         ],
     )
     def test_what_cannot_be_meant_is_said_in_one_line(self, words: list[str], message: str) -> None:

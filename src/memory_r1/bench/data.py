@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 from memory_r1.errors import InvalidInput
 from memory_r1.types import Turn
@@ -65,6 +66,11 @@ class Dataset:
     printed: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, int | str] = field(default_factory=dict)
 
+    @property
+    def answerable(self) -> tuple[Question, ...]:
+        """The questions that are scored by their answers; the others are scored as abstention."""
+        return tuple(question for question in self.questions if question.answerable)
+
     def split(self, name: str) -> Dataset:
         """The dialogues of one split and their questions. Raises InvalidInput for a split that is not there."""
         if name not in self.splits:
@@ -80,6 +86,7 @@ class Dataset:
             self,
             dialogues=tuple(dialogue for dialogue in self.dialogues if dialogue.id in wanted),
             questions=tuple(question for question in self.questions if question.dialogue in wanted),
+            splits={name: tuple(one for one in ids if one in wanted) for name, ids in self.splits.items()},
         )
 
     def first_sessions(self, count: int) -> Dataset:
@@ -92,3 +99,16 @@ class Dataset:
             if question.evidence and told[question.dialogue].issuperset(question.evidence)
         )
         return replace(self, dialogues=dialogues, questions=questions)
+
+
+def describe(data: Dataset) -> dict[str, Any]:
+    """Counts that tell one version of a data set from another, for a results file. Holds no text of the data set."""
+    return {
+        "name": data.name,
+        "dialogues": len(data.dialogues),
+        "sessions": sum(len(dialogue.sessions) for dialogue in data.dialogues),
+        "turns": sum(len(dialogue.turns) for dialogue in data.dialogues),
+        "questions": {name: sum(q.category == name for q in data.answerable) for name in data.categories},
+        "unanswerable": len(data.questions) - len(data.answerable),
+        "notes": dict(data.notes),
+    }

@@ -1,8 +1,8 @@
-"""How much of LoCoMo's gold evidence a search finds: `memory-r1 bench retrieval --data locomo:PATH`.
+"""How much of a data set's gold evidence a search finds: `memory-r1 bench retrieval --data locomo:PATH`.
 
-Every turn of a dialogue becomes an entry of one bank, and every question of categories 1-4 is searched for. Recall at k
-is the share of gold evidence turns among the first k entries. Texts and constants were chosen on the first two
-dialogues (Memory-R1's train and validation); "test" is the other eight.
+Every turn of a dialogue becomes an entry of one bank, and every answerable question is searched for. Recall at k is the
+share of gold evidence turns among the first k entries. Texts and constants were chosen on LoCoMo's first two dialogues
+(Memory-R1's train and validation); "test" is the other eight.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy as np
 
 from memory_r1.bank import MemoryBank, NewEntry
 from memory_r1.bank import index as bank_index
-from memory_r1.bench import locomo, results, statistics
-from memory_r1.bench.locomo import CATEGORIES, Dialogue, Question
+from memory_r1.bench import results, statistics
+from memory_r1.bench.data import Dataset, Dialogue, Question, describe
 from memory_r1.dates import format_date
 from memory_r1.embed import Embedder
 from memory_r1.types import Scope, Turn
@@ -36,7 +36,7 @@ class Found:
 
     question: str
     dialogue: str
-    category: int
+    category: str
     places: tuple[int | None, ...]
 
     def hits(self, k: int) -> int:
@@ -90,7 +90,7 @@ def interval(found: Sequence[Found], k: int, seed: int) -> tuple[float, float]:
     return round(drawn.low, 4), round(drawn.high, 4)
 
 
-def scores(found: Sequence[Found], seed: int) -> dict[str, Any]:
+def scores(found: Sequence[Found], categories: Sequence[str], seed: int) -> dict[str, Any]:
     """Every figure of one mode over some dialogues, by cut-off."""
     return {
         "questions": len(found),
@@ -100,14 +100,14 @@ def scores(found: Sequence[Found], seed: int) -> dict[str, Any]:
         "recall_per_question": {str(k): round(recall_per_question(found, k), 4) for k in CUTOFFS},
         "by_category": {
             name: {str(k): round(recall(some, k), 4) for k in CUTOFFS}
-            for category, name in CATEGORIES.items()
-            if (some := [one for one in found if one.category == category])
+            for name in categories
+            if (some := [one for one in found if one.category == name])
         },
     }
 
 
 def run(
-    data: str | Path,
+    data: Dataset,
     embedder: Embedder,
     out: Path | None = None,
     progress: Progress | None = None,
@@ -121,34 +121,36 @@ def run(
     any text of the data set.
     """
     say = progress or (lambda _: None)
-    dataset = locomo.load(str(data).removeprefix("locomo:"))
     found: dict[str, list[Found]] = {mode: [] for mode in modes}
     with MemoryBank(embedder=embedder) as bank:
-        for dialogue in dataset.dialogues:
+        for dialogue in data.dialogues:
             say(f"{dialogue.id}: {len(dialogue.turns)} turns")
             fill(bank, dialogue)
-            questions = dataset.questions_of([dialogue])
+            questions = data.of([dialogue.id]).answerable
             for mode in modes:
                 found[mode] += search(bank, questions, mode)
     result: dict[str, Any] = {
         "benchmark": "retrieval",
         **results.provenance(),
         "config": {
-            "data": {"name": "locomo", **locomo.describe(dataset)},
+            "data": describe(data),
             "embedder": embedder.name,
             "entry": "(D Month YYYY) Speaker: text [shares a photo: caption]",
             "rrf_constant": bank_index.RRF_CONSTANT,
             "bm25": {"k1": bank_index.BM25_K1, "b": bank_index.BM25_B},
-            "tuned_on": [dialogue.id for dialogue in dataset.dialogues[:2]],
+            "tuned_on": [*data.splits.get("train", ()), *data.splits.get("validation", ())],
             "seed": seed,
             "resamples": statistics.RESAMPLES,
         },
     }
-    test = {dialogue.id for dialogue in locomo.split(dataset.dialogues)[2]}
-    result["all"] = {mode: scores(found[mode], seed) for mode in modes}
-    if test:
-        result["test"] = {mode: scores([one for one in found[mode] if one.dialogue in test], seed) for mode in modes}
-    result["goals"] = _goals(result)
+    parts = {"all": data.splits["all"], "test": data.splits.get("test", ())}
+    for name, ids in parts.items():
+        if ids:
+            result[name] = {
+                mode: scores([one for one in found[mode] if one.dialogue in ids], data.categories, seed)
+                for mode in modes
+            }
+    result["goals"] = _goals(result) if data.name == "locomo" else []
     result["records"] = [
         {"question": one.question, "category": one.category, "places": {mode: found[mode][i].places for mode in modes}}
         for i, one in enumerate(found[modes[0]])
@@ -203,20 +205,23 @@ def plot(result: Mapping[str, Any], path: Path) -> None:
     plt = results.pyplot()
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     found = result["all"]
+    categories = list(result["config"]["data"]["questions"])
     for place, (mode, score) in enumerate(found.items()):
         values = np.array([score["recall"][str(k)] for k in CUTOFFS])
         low, high = np.array([score["interval_95"][str(k)] for k in CUTOFFS]).T
         x = np.array(CUTOFFS) * (1 + 0.04 * (place - (len(found) - 1) / 2))  # beside each other
         left.errorbar(x, values, np.maximum([values - low, high - values], 0), fmt="o-", capsize=3, label=mode)
-        shares = [score["by_category"].get(name, {}).get("10", 0.0) for name in CATEGORIES.values()]
-        bars = np.arange(len(CATEGORIES)) + (place - (len(found) - 1) / 2) * 0.27
+        shares = [score["by_category"].get(name, {}).get("10", 0.0) for name in categories]
+        bars = np.arange(len(categories)) + (place - (len(found) - 1) / 2) * 0.27
         right.bar(bars, shares, 0.25, label=mode)
     left.set(xscale="log", ylim=(0, 1), xlabel="entries retrieved", ylabel="share of gold evidence turns found")
     left.set_xticks(CUTOFFS, [str(k) for k in CUTOFFS], minor=False)
     left.minorticks_off()
     right.set(ylim=(0, 1), title="at 10, by category")
-    right.set_xticks(range(len(CATEGORIES)), list(CATEGORIES.values()))
-    left.set_title(f"LoCoMo, {len(result['records']):,} questions, 95 % intervals over dialogues")
+    right.set_xticks(range(len(categories)), categories)
+    left.set_title(
+        f"{result['config']['data']['name']}, {len(result['records']):,} questions, 95 % intervals over dialogues"
+    )
     for axes in (left, right):
         axes.grid(alpha=0.3, axis="y")
         axes.legend()

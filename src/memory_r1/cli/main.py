@@ -12,11 +12,12 @@ from typing import Any
 import click
 
 from memory_r1 import demo as the_demo
-from memory_r1 import formats, transfer, weights
+from memory_r1 import files, formats, transfer, weights
 from memory_r1.audit import audit as find
 from memory_r1.bank import MemoryBank
 from memory_r1.cli import options
 from memory_r1.cli.bench import bench
+from memory_r1.cli.data import data
 from memory_r1.cli.options import (
     as_json,
     db,
@@ -305,7 +306,7 @@ def import_(
     said = "would be imported" if dry_run else "imported"
     with open_memory(db, **llm) as memory:
         if form == "memory-r1":
-            with formats.open_text(file) as exported:
+            with files.open_text(file) as exported:
                 count = transfer.import_lines(memory.bank.fork() if dry_run else memory.bank, exported)
             lines = [f"{counted(count, 'entry', 'entries')} {said}, history and all."]
             show({"entries": count}, as_json, lines)
@@ -488,3 +489,4 @@ def models_pull(names: tuple[str, ...]) -> None:
 
 
 main.add_command(bench)
+main.add_command(data)
