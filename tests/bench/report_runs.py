@@ -23,7 +23,7 @@ PRINTED = {"multi-hop": "Single Hop", "temporal": "Temporal", "open-domain": "Mu
 SYSTEMS: list[dict[str, Any]] = [
     {
         "system": "memory-r1",
-        "title": "memory-r1 (untrained)",
+        "title": "memory-r1, untrained",
         "good": 0.55,
         "prompt": 900,
         "find": 0.004,

@@ -140,6 +140,8 @@ def _records(path: Path) -> dict[str, Record]:
         if question in records:
             raise InvalidInput(f"{path}, line {number}: question {question} was recorded before")
         records[question] = record
+    if not records:
+        raise InvalidInput(f"{path} holds no record; run the same command again to answer the questions")
     return records
 
 
@@ -173,7 +175,7 @@ def about(runs: Sequence[Run]) -> list[str]:
     """What was asked of whom, in lines of text: the part above the tables."""
     config = runs[0].config
     dialogues = list(dict.fromkeys(record["dialogue"] for record in runs[0].records.values()))
-    which = ", ".join(dialogues) if len(dialogues) <= 10 else f"{len(dialogues)} dialogues"
+    which = ", ".join(dialogues) if len(dialogues) <= 4 else f"{len(dialogues)} dialogues"
     sessions = f", first {config['sessions']} sessions" if config.get("sessions") else ""
     split = f", {config['split']}" if config.get("split") else ""
     unanswerable = runs[0].scores.get("unanswerable")
@@ -192,11 +194,9 @@ def about(runs: Sequence[Run]) -> list[str]:
     lines += [f"Every system: {', '.join(same)}."] * bool(same)
     lines += differing
     units = {unit for run in runs if (unit := run.scores["metrics"].get("f1", {}).get("resampled"))}
-    lines.append(
-        "Scores are per cent. F1 is the paper's (sets of lower-cased words), B1 is BLEU-1"
-        + (", J the lenient judge" if _present(runs, "judge_lenient") else "")
-        + (f"; in brackets 95 % intervals, {' or '.join(sorted(units))}s resampled." if units else ".")
-    )
+    judge = ", J the lenient judge" if _present(runs, "judge_lenient") else ""
+    lines.append(f"Scores are per cent: F1 the paper's, over sets of lower-cased words; B1 BLEU-1{judge}.")
+    lines += [f"In brackets: 95 % intervals, {' or '.join(sorted(units))}s resampled."] * bool(units)
     lines += [f"{run.title} deviates: {one}" for run in runs for one in run.config.get("deviations") or ()]
     return lines
 
@@ -456,7 +456,7 @@ def plot(runs: Sequence[Run], path: Path) -> None:
     plt = results.pyplot()
     parts = (None, *runs[0].categories)
     width = 0.8 / len(runs)
-    figure, axes = plt.subplots(figsize=(10, 4), layout="constrained")
+    figure, axes = plt.subplots(figsize=(10, 4.4), layout="constrained")
     for place, run in enumerate(runs):
         x = [group + (place - (len(runs) - 1) / 2) * width for group in range(len(parts))]
         scores = [run.score("f1", part) for part in parts]
@@ -469,9 +469,9 @@ def plot(runs: Sequence[Run], path: Path) -> None:
         axes.errorbar(x, means, [lows, highs], fmt="none", ecolor="#333333", elinewidth=1, capsize=2)
     names = [f"{name}\n(paper: {one['printed']})" for name, one in runs[0].categories.items()]
     axes.set_xticks(range(len(parts)), ["overall", *names])
-    axes.set(ylabel="F1, per cent", ylim=(0, None), title=about(runs)[0].rstrip("."))
+    axes.set(ylabel="F1, per cent", ylim=(0, None), title=about(runs)[0].partition(";")[0])
     axes.grid(alpha=0.3, axis="y")
     axes.set_axisbelow(True)
-    axes.legend(ncols=2, fontsize="small")
+    figure.legend(loc="outside lower center", ncols=4, fontsize="small")
     figure.savefig(path, dpi=150)
     plt.close(figure)
