@@ -70,3 +70,36 @@ def retrieval(data: str, out: Path | None, as_json: bool) -> None:
 
     result = bench_retrieval.run(open_dataset(data), default_embedder(), out, lambda line: click.echo(line, err=True))
     show(result, as_json, [bench_retrieval.table(result)])
+
+
+@bench.command()
+@click.argument(
+    "folders",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="RUN_FOLDER...",
+)
+@click.option("--data", metavar="KIND:PATH", help="The data set the runs answered, for records without its text.")
+@click.option(
+    "--html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("report.html"),
+    show_default=True,
+    help="The page.",
+)
+@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw F1 by category into this PNG, too.")
+@click.option("--markdown", is_flag=True, help="Print the tables as Markdown.")
+def report(folders: tuple[Path, ...], data: str | None, html: Path, plot: Path | None, markdown: bool) -> None:
+    """Print the paper's table of some runs, and write a page to read every answer in."""
+    from memory_r1.bench import report as bench_report
+    from memory_r1.bench.datasets import open_dataset
+
+    runs = bench_report.load(folders)
+    html.write_text(bench_report.page(runs, open_dataset(data) if data else None), encoding="utf-8")
+    if plot:
+        bench_report.plot(runs, plot)
+    click.echo(bench_report.markdown(runs) if markdown else bench_report.text(runs))
+    click.echo(f"The answers can be read in {html}.", err=True)
+    if not data and bench_report.without_text(runs):
+        click.echo("The records name questions and turns by their ids; give --data to read their text there.", err=True)

@@ -1,0 +1,287 @@
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import report_runs
+from click.testing import CliRunner
+
+from memory_r1.bench import report
+from memory_r1.bench.datasets import open_dataset
+from memory_r1.bench.records import published
+from memory_r1.cli import main
+from memory_r1.errors import InvalidInput
+
+TABLES = """\
+locomo, validation, first 3 sessions: 24 questions, 4 of them about what was never said; talk-1, talk-2.
+Every system: model Tiny-1B, embedder e5-small-int8, seed 0, distil yes.
+Not the same k: memory-r1, untrained: 12; RAG, hybrid, turns: 12; full context: none.
+Scores are per cent: F1 the paper's, over sets of lower-cased words; B1 BLEU-1, J the lenient judge.
+In brackets: 95 % intervals, dialogues resampled.
+full context deviates: the oldest turns are left out where the context is full
+
+F1 / B1 / J
+system                         multi-hop            temporal         open-domain          single-hop             overall
+--------------------  ------------------  ------------------  ------------------  ------------------  ------------------
+in the paper                  Single Hop            Temporal           Multi-Hop         Open Domain             Overall
+questions                              4                   4                   4                   8                  20
+memory-r1, untrained  60.0 / 48.0 / 75.0  60.0 / 48.0 / 75.0  45.0 / 36.0 / 75.0  80.0 / 64.0 / 87.5  65.0 / 52.0 / 80.0
+RAG, hybrid, turns    20.0 / 16.0 / 50.0  50.0 / 40.0 / 50.0  60.0 / 48.0 / 75.0  35.0 / 28.0 / 50.0  40.0 / 32.0 / 55.0
+full context            100.0 / 80.0 / -       0.0 / 0.0 / -       0.0 / 0.0 / -     52.5 / 42.0 / -     41.0 / 32.8 / -
+
+Over all questions
+system                       F1 (95 %)  F1 macro    B1  F1 LoCoMo    EM     J  J strict  abstained  unreadable  words
+--------------------  ----------------  --------  ----  ---------  ----  ----  --------  ---------  ----------  -----
+memory-r1, untrained  65.0 (62.0-68.0)      61.3  52.0       65.0  55.0  80.0      55.0  25.0 of 4         4.2    2.2
+RAG, hybrid, turns    40.0 (36.0-44.0)      41.2  32.0       40.0  30.0  55.0      30.0  50.0 of 4        12.5    2.2
+full context          41.0 (34.0-48.0)      38.1  32.8       41.0  35.0     -         -  75.0 of 4        16.7    2.2
+
+F1 of memory-r1, untrained over that of
+system              points            95 %  resamples above 0, %
+------------------  ------  --------------  --------------------
+RAG, hybrid, turns   +25.0  +24.0 to +26.0                 100.0
+full context         +24.0  +14.0 to +34.0                 100.0
+
+A question costs
+system                tokens  prompt  reply  find ms, p50 / p95  answer s, p50 / p95
+--------------------  ------  ------  -----  ------------------  -------------------
+memory-r1, untrained     964     945   19.0               4 / 4          1.31 / 1.79
+RAG, hybrid, turns     1,354   1,336   18.7               2 / 2          1.34 / 1.86
+full context          14,261  14,240   21.0                   -          1.33 / 1.81
+
+Remembering a dialogue
+system                entries  memory tokens  tokens a turn  s a turn  ADD / UPDATE / DELETE / NOOP  unreadable
+--------------------  -------  -------------  -------------  --------  ----------------------------  ----------
+memory-r1, untrained       20            640            575      4.00               48 / 8 / 4 / 12           2
+RAG, hybrid, turns         24            744              0      0.01                             -           -
+full context               24            744              0      0.01                             -           -"""
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> list[Path]:
+    (tmp_path / "locomo.json").write_text(json.dumps(report_runs.dialogues()), encoding="utf-8")
+    return report_runs.write_runs(tmp_path, report_runs.dialogues())
+
+
+def publish(folder: Path) -> None:
+    """Rewrite a run's records as they are committed, without the data set's text."""
+    path = folder / "records.jsonl"
+    lines = [json.dumps(published(json.loads(line))) + "\n" for line in path.read_text(encoding="utf-8").splitlines()]
+    path.write_text("".join(lines), encoding="utf-8")
+
+
+def change(path: Path, **config: Any) -> None:
+    result = json.loads(path.read_text(encoding="utf-8"))
+    result["config"] |= config
+    path.write_text(json.dumps(result), encoding="utf-8")
+
+
+class Page(HTMLParser):
+    """The elements of a page, and what its data says, as a browser reads them."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self.text = ""
+        self._inside = False
+        self.feed(page)
+        self.data = json.loads(self.text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
+        self._inside = ("id", "data") in attrs
+
+    def handle_endtag(self, tag: str) -> None:  # noqa: ARG002
+        self._inside = False
+
+    def handle_data(self, data: str) -> None:
+        self.text += data if self._inside else ""
+
+
+def test_the_tables_say_everything_of_three_runs(folders: list[Path]) -> None:
+    assert report.text(report.load(folders)) == TABLES
+
+
+def test_markdown_has_the_same_cells(folders: list[Path]) -> None:
+    runs = report.load(folders)
+    lines = report.markdown(runs).splitlines()
+    for table in report.tables(runs):
+        assert all("| " + " | ".join(row) + " |" in lines for row in (table.head, *table.rows))
+
+
+def test_optional_parts_may_be_absent(folders: list[Path]) -> None:
+    path = folders[2] / "result.json"
+    result = json.loads(path.read_text(encoding="utf-8"))
+    del result["read"], result["versions"], result["machine"], result["config"]["deviations"]
+    for name in ("abstained", "unreadable", "answer_words", "tokens", "seconds"):
+        del result["scores"][name]
+    result["scores"]["metrics"]["f1"] = {
+        "questions": 0,
+        "unscored": 20,
+        "micro": None,
+        "macro": float("nan"),
+        "by_category": {},
+    }
+    path.write_text(json.dumps(result), encoding="utf-8")
+    runs = report.load(folders)
+    tables = {table.title: table.rows for table in report.tables(runs)}
+    assert tables["Over all questions"][2] == ["full context", "-", "-", "32.8", "41.0", "35.0", *"-----"]
+    assert tables["A question costs"][2] == ["full context", *"-----"]
+    assert [row[0] for row in tables["Remembering a dialogue"]] == ["memory-r1, untrained", "RAG, hybrid, turns"]
+    assert [row[0] for row in tables["F1 of memory-r1, untrained over that of"]] == ["RAG, hybrid, turns"]
+    assert Page(report.page(runs)).data["runs"][2]["f1"] == [None, None]
+
+
+def test_hostile_text_stays_text(tmp_path: Path) -> None:
+    hostile = "</script><img src=x onerror=alert(1)><!-- <script> & \u2028 \ud800"
+    harmless = report.page(report.load(report_runs.write_runs(tmp_path / "harmless", report_runs.dialogues())))
+    talks = report_runs.dialogues()
+    talks[0]["qa"][0] |= {"question": hostile, "answer": hostile}
+    talks[0]["conversation"]["session_1"][0] |= {"text": hostile, "speaker": hostile}
+    folders = report_runs.write_runs(tmp_path / "hostile", talks)
+    change(folders[0] / "result.json", title=hostile, deviations=[hostile])
+    page = report.page(report.load(folders))
+    page.encode("utf-8")
+    assert Page(page).tags == Page(harmless).tags
+    data = Page(page).data
+    assert (data["questions"][0]["text"], data["questions"][0]["gold"], data["runs"][0]["title"]) == (hostile,) * 3
+    assert hostile in {memory["text"] for memory in data["memories"]}
+    assert page.count("</script>") == harmless.count("</script>")
+
+
+def test_the_page_loads_nothing(folders: list[Path]) -> None:
+    page = report.page(report.load(folders))
+    assert all(link.startswith("#") for link in Page(page).links)
+    assert "default-src 'none'" in page
+    assert not any(way in page for way in ("fetch(", "XMLHttpRequest", "import(", "url(", "@import", "innerHTML"))
+
+
+def test_full_records_are_read_without_the_data(folders: list[Path]) -> None:
+    runs = report.load(folders)
+    assert not report.without_text(runs)
+    data = report.content(runs)
+    assert data["questions"][1] == {
+        "id": "talk-1/1",
+        "dialogue": "talk-1",
+        "category": "temporal",
+        "text": "Which animal did they meet in Oulu, time 2?",
+        "gold": "two goats",
+        "evidence": None,
+    }
+    record = json.loads((folders[0] / "records.jsonl").read_text(encoding="utf-8").splitlines()[1])
+    shown = data["records"][0][1]
+    assert [data["memories"][place] for place, _ in shown["retrieved"]] == [
+        {"dialogue": "talk-1"} | {name: one[name] for name in ("turn", "text", "time", "speaker")}
+        for one in record["retrieved"]
+    ]
+    assert [score for _, score in shown["retrieved"]] == [one["score"] for one in record["retrieved"]]
+    assert {name: shown[name] for name in ("answer", "used", "scores")} == {
+        name: record[name] for name in ("answer", "used", "scores")
+    }
+
+
+def test_published_records_are_joined_with_the_data(folders: list[Path], tmp_path: Path) -> None:
+    for folder in folders:
+        publish(folder)
+    runs = report.load(folders)
+    assert report.without_text(runs)
+    bare = report.content(runs)
+    assert {(question["text"], question["gold"]) for question in bare["questions"]} == {(None, None)}
+    assert bare["turns"] == {}
+    data = report.content(runs, open_dataset(f"locomo:{tmp_path / 'locomo.json'}"))
+    assert data["questions"][1] == {
+        "id": "talk-1/1",
+        "dialogue": "talk-1",
+        "category": "temporal",
+        "text": "Which animal did they meet in Oulu, time 2?",
+        "gold": "two goats",
+        "evidence": ("D2:2",),
+    }
+    said = report_runs.dialogues()[0]["conversation"]["session_2"][1]["text"]
+    assert data["turns"]["talk-1"]["D2:2"] == {"speaker": "Otto", "time": "2023-05-05T13:02:00+00:00", "text": said}
+    turns = {(one["dialogue"], one["turn"]) for one in data["memories"]}
+    assert all(turn in data["turns"][dialogue] for dialogue, turn in turns)
+
+
+def test_published_records_beside_full_ones_need_no_data(folders: list[Path]) -> None:
+    publish(folders[0])
+    runs = report.load(folders)
+    assert not report.without_text(runs)
+    assert report.content(runs)["questions"][0]["text"] == "Which animal did they meet in Ghent, time 1?"
+
+
+def test_other_data_than_the_runs_answered_is_refused(folders: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "other.json").write_text(json.dumps(report_runs.dialogues(1)), encoding="utf-8")
+    with pytest.raises(InvalidInput, match="locomo is not the data of these runs: it has no question talk-2/0"):
+        report.page(report.load(folders), open_dataset(f"locomo:{tmp_path / 'other.json'}"))
+
+
+def test_runs_about_different_questions_are_refused(folders: list[Path]) -> None:
+    path = folders[1] / "records.jsonl"
+    path.write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:20]), encoding="utf-8")
+    with pytest.raises(InvalidInput) as caught:
+        report.load(folders)
+    assert str(caught.value) == (
+        "RAG, hybrid, turns does not answer 4 of 24 questions that memory-r1, untrained answers (talk-2/8, talk-2/9, "
+        "talk-2/10, ...); compare runs made with the same --data, --split, --sessions and --limit"
+    )
+
+
+def test_runs_that_read_different_sessions_are_refused(folders: list[Path]) -> None:
+    change(folders[1] / "result.json", sessions=None)
+    with pytest.raises(InvalidInput, match=r"were not run on the same sessions \(3, None\)"):
+        report.load(folders)
+
+
+def test_runs_with_one_title_are_told_apart_by_their_folders(folders: list[Path]) -> None:
+    change(folders[1] / "result.json", title="memory-r1, untrained")
+    titles = [run.title for run in report.load(folders)]
+    assert titles == ["memory-r1, untrained [memory-r1]", "memory-r1, untrained [rag-hybrid]", "full context"]
+    with pytest.raises(InvalidInput, match="the same run is named twice"):
+        report.load([folders[0], folders[0]])
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("result.json", "{", "result.json is not JSON"),
+        ("result.json", '{"benchmark": "store"}', "is no result of answers"),
+        ("result.json", '{"benchmark": "answers", "config": {}}', "lacks scores: the run is not finished"),
+        ("records.jsonl", '{"question": "a/1"}\n{"quest', "line 2, is not JSON"),
+        ("records.jsonl", "[]\n", "line 1, is no record of a question"),
+        ("records.jsonl", '{"question": "a/1"}\n{"question": "a/1"}\n', "line 2: question a/1 was recorded before"),
+        ("records.jsonl", "", "holds no record"),
+    ],
+)
+def test_what_is_no_run_is_said_so(folders: list[Path], file: str, content: str, message: str) -> None:
+    (folders[0] / file).write_text(content, encoding="utf-8")
+    with pytest.raises(InvalidInput, match=message):
+        report.load(folders)
+
+
+def test_a_folder_without_a_run_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"result.json cannot be read .* give the folder that `memory-r1 bench run`"):
+        report.load([tmp_path])
+
+
+def test_the_command_prints_the_tables_and_writes_the_page_and_the_plot(folders: list[Path], tmp_path: Path) -> None:
+    for folder in folders:
+        publish(folder)
+    page, plot = tmp_path / "page.html", tmp_path / "f1_by_category.png"
+    arguments = ["bench", "report", *map(str, folders), "--html", str(page)]
+    bare = CliRunner().invoke(main, arguments)
+    assert (bare.exit_code, bare.stdout) == (0, TABLES + "\n")
+    assert "give --data to read their text" in bare.stderr
+    assert "two goats?" not in page.read_text(encoding="utf-8")
+    joined = CliRunner().invoke(
+        main, [*arguments, "--data", f"locomo:{tmp_path / 'locomo.json'}", "--plot", str(plot), "--markdown"]
+    )
+    assert (joined.exit_code, joined.stdout) == (0, report.markdown(report.load(folders)) + "\n")
+    assert "give --data" not in joined.stderr
+    assert Page(page.read_text(encoding="utf-8")).data["questions"][1]["gold"] == "two goats"
+    assert plot.read_bytes().startswith(b"\x89PNG")
