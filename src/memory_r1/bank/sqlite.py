@@ -6,15 +6,11 @@ operation, durable when the call returns. DELETE and UPDATE destroy nothing; `pu
 
 from __future__ import annotations
 
-import json
 import math
 import sqlite3
 import threading
-import uuid
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -23,67 +19,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memory_r1.bank import schema
+from memory_r1.bank.adding import NewEntry as NewEntry
+from memory_r1.bank.adding import add_entries, new_states
+from memory_r1.bank.embedding import Passages, check_embedder, record_embedder, replace_vectors
+from memory_r1.bank.erasing import purge_one, purge_scope
 from memory_r1.bank.filters import compile_filter
+from memory_r1.bank.history import UNDONE_BY, check_undoable, not_yet_here, read_log, reversal, take_in
 from memory_r1.bank.retrieval import Retriever
-from memory_r1.bank.rows import (
-    ENTRY_COLUMNS,
-    OPERATION_COLUMNS,
-    dump,
-    entry_of,
-    fact_of,
-    fact_state,
-    logged_of,
-    moment,
-    scope_sql,
-    seconds,
-)
+from memory_r1.bank.rows import ENTRY_COLUMNS, entry_of, moment, scope_sql, seconds
 from memory_r1.bank.terms import term_codes
+from memory_r1.bank.turns import TurnProgress, note_facts, read_progress
 from memory_r1.bank.writes import (
     BY_HAND,
-    ERASED,
-    Additions,
     change_entry,
-    check_metadata,
     check_text,
     clean,
     copy_scope,
-    erase_decisions,
     fold,
     log_operation,
-    purge_entry,
     searched_text,
-    write_vector,
 )
 from memory_r1.embed import Embedder
-from memory_r1.errors import Conflict, EmbedderMismatch, EntryNotFound, InvalidInput
+from memory_r1.errors import Conflict, EntryNotFound, InvalidInput
 from memory_r1.types import Fact, Logged, MemoryEntry, Operation, Provenance, Retrieved, Scope, Turn
-
-_PASSAGES_KEPT = 256  # a fact is embedded to find what is related, and again when it is added
-
-
-_AS_GIVEN = Provenance(reason="stored as given")
-
-
-@dataclass(frozen=True, slots=True)
-class NewEntry:
-    """An entry to be stored as given, by `add_many`."""
-
-    text: str
-    scope: Scope
-    speaker: str | None = None
-    event_time: datetime | None = None
-    expires_at: datetime | None = None
-    metadata: Mapping[str, Any] | None = None
-    provenance: Provenance = _AS_GIVEN
-
-
-@dataclass(frozen=True, slots=True)
-class TurnProgress:
-    """How far a turn with an id has been remembered: its facts, and how many of them are decided."""
-
-    facts: tuple[Fact, ...]
-    decided: int
-    done: bool
 
 
 class MemoryBank:
@@ -116,30 +74,23 @@ class MemoryBank:
         self._now = now
         self._lock = threading.RLock()
         self._index_bytes = index_bytes
-        self._retriever = Retriever(self.embedder.dimension, index_bytes)
-        self._passages: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+        self._begin_anew(self.embedder)
         self._recalled: dict[int, int] = {}
+
+    def _begin_anew(self, embedder: Embedder) -> None:
+        """Keep nothing in memory of what the file held until now."""
+        self.embedder = embedder
+        self._retriever = Retriever(embedder.dimension, self._index_bytes)
+        self._passages = Passages(embedder)
 
     def _check_embedder(self) -> None:
         with self._reading() as db:
             known = db.execute("SELECT 1 FROM meta WHERE key = 'embedder'").fetchone()
         if not known:
-            mine = {"embedder": self.embedder.name, "dimension": str(self.embedder.dimension)}
             with self._writing() as db:
-                db.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", mine.items())
+                record_embedder(db, self.embedder)
         with self._reading() as db:
-            self._check_vectors(db)
-
-    def _check_vectors(self, db: sqlite3.Connection) -> None:
-        """Before each use of vectors, since another process may have replaced them all."""
-        mine = {"embedder": self.embedder.name, "dimension": str(self.embedder.dimension)}
-        theirs = dict(db.execute("SELECT key, value FROM meta WHERE key IN ('embedder', 'dimension')").fetchall())
-        if theirs != mine:
-            raise EmbedderMismatch(
-                f"{self.path} holds vectors of {theirs['embedder']} ({theirs['dimension']} dimensions), but was opened "
-                f"with {mine['embedder']} ({mine['dimension']}). Open it with the first, or convert the file with: "
-                f"memory-r1 reembed --db {self.path}"
-            )
+            check_embedder(db, self.embedder, self.path)
 
     def now(self) -> datetime:
         """The bank's clock."""
@@ -167,7 +118,8 @@ class MemoryBank:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
-                self._write_recalls(self._db)
+                if self._recalled:
+                    self._write_recalls(self._db)
                 self._db.execute("COMMIT")
             except BaseException:
                 if self._db.in_transaction:
@@ -249,35 +201,12 @@ class MemoryBank:
             return [change_entry(db, now, "DELETE", row, gone, None, None, BY_HAND) for row in rows]
 
     def _add(self, entries: list[NewEntry], fact: Fact | None) -> list[Logged]:
-        for entry in entries:
-            check_text(entry.text)
         now = self._now()
-        states = [
-            {
-                "text": entry.text,
-                "speaker": entry.speaker,
-                "scope": entry.scope.ids,
-                "created_at": seconds(now),
-                "updated_at": seconds(now),
-                "event_time": seconds(entry.event_time),
-                "expires_at": seconds(entry.expires_at),
-                "metadata": check_metadata(entry.metadata),
-                "deleted_at": None,
-            }
-            for entry in entries
-        ]
-        vectors = self._embed_passages([searched_text(entry.text, entry.speaker) for entry in entries])
+        states = new_states(entries, now)
+        vectors = self._passages.embed([searched_text(entry.text, entry.speaker) for entry in entries])
         with self._writing() as db:
-            self._check_vectors(db)
-            additions = Additions(db)
-            logged = []
-            for entry, state, vector in zip(entries, states, vectors, strict=True):
-                entry_id = str(uuid.uuid4())
-                additions.add(entry_id, state, vector)
-                how = entry.provenance
-                logged.append(log_operation(db, now, "ADD", entry_id, entry.scope, None, state, fact, how))
-            additions.write()
-        return logged
+            check_embedder(db, self.embedder, self.path)
+            return add_entries(db, now, entries, states, vectors, fact)
 
     def _change(
         self,
@@ -290,9 +219,9 @@ class MemoryBank:
     ) -> Logged:
         vector = None
         if "text" in changes:
-            vector = self._embed_passages([searched_text(check_text(changes["text"]), seen.speaker)])[0]
+            vector = self._passages.embed([searched_text(check_text(changes["text"]), seen.speaker)])[0]
         with self._writing() as db:
-            self._check_vectors(db)
+            check_embedder(db, self.embedder, self.path)
             row = db.execute(f"SELECT {ENTRY_COLUMNS} FROM entry WHERE id = ?", (seen.id,)).fetchone()
             if row is None or row["revision"] != seen.revision:
                 raise Conflict(f"entry {seen.id} has been changed since it was read; read it again and decide anew")
@@ -303,18 +232,12 @@ class MemoryBank:
     def turn_progress(self, scope: Scope, turn_id: str) -> TurnProgress | None:
         """How far a turn has been remembered, or None when it is new."""
         with self._reading() as db:
-            sql = "SELECT facts, decided FROM turn WHERE scope = ? AND id = ?"
-            row = db.execute(sql, (dump(scope.ids), turn_id)).fetchone()
-        if row is None:
-            return None
-        facts = tuple(map(fact_of, json.loads(row["facts"] or "[]")))
-        return TurnProgress(facts, row["decided"], row["facts"] is None)
+            return read_progress(db, scope, turn_id)
 
     def begin_turn(self, scope: Scope, turn: Turn, facts: Sequence[Fact]) -> None:
         """Note the facts of a turn that has an id, so that an interruption resumes after the last one decided."""
-        pending = dump([fact_state(fact) for fact in facts]) if facts else None
         with self._writing() as db:
-            db.execute("INSERT OR IGNORE INTO turn VALUES (?, ?, ?, 0)", (dump(scope.ids), turn.id, pending))
+            note_facts(db, scope, turn.id, facts)
 
     # -- reading --------------------------------------------------------------------------------------------------
 
@@ -389,7 +312,7 @@ class MemoryBank:
         paper, where each speaker has a bank.
         """
         text = searched_text(fact.text, fact.speaker)
-        vector, terms = self._embed_passages([text])[0], term_codes(text)
+        vector, terms = self._passages.embed([text])[0], term_codes(text)
         found = self._nearest(vector, terms, scope, k, of=(fact.speaker, None))
         return [retrieved.entry for _, retrieved in found]
 
@@ -407,7 +330,7 @@ class MemoryBank:
         narrowed = self._where(scope, filters, show_expired)
         now = -math.inf if show_expired else self._now().timestamp()
         with self._reading() as db:
-            self._check_vectors(db)
+            check_embedder(db, self.embedder, self.path)
             return self._retriever.nearest(
                 db, vector, terms, scope, k, now, narrowed, bool(filters), per_speaker=per_speaker, of=of
             )
@@ -427,23 +350,12 @@ class MemoryBank:
             values += more
         return where, values
 
-    def _embed_passages(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
-        with self._lock:
-            known = {text: self._passages[text] for text in texts if text in self._passages}
-        missing = list(dict.fromkeys(text for text in texts if text not in known))
-        fresh = dict(zip(missing, self.embedder.embed(missing), strict=True)) if missing else {}
-        with self._lock:
-            self._passages.update(list(fresh.items())[-_PASSAGES_KEPT:])
-            while len(self._passages) > _PASSAGES_KEPT:
-                self._passages.popitem(last=False)
-        known.update(fresh)
-        return [known[text] for text in texts]
-
     # -- history --------------------------------------------------------------------------------------------------
 
     def history(self, entry_id: str) -> list[Logged]:
         """Every operation on an entry, oldest first. Raises EntryNotFound when the bank never had it."""
-        logged = self._logged("entry_id = ?", (entry_id,))
+        with self._reading() as db:
+            logged = read_log(db, "entry_id = ?", (entry_id,))
         if not logged:
             raise EntryNotFound(f"no memory entry {entry_id!r} has ever been in this bank")
         return logged
@@ -454,39 +366,20 @@ class MemoryBank:
         if until is not None:
             where += " AND time <= ?"
             values.append(seconds(until))
-        return self._logged(where, values)
-
-    def _logged(self, where: str, values: Sequence[Any]) -> list[Logged]:
         with self._reading() as db:
-            sql = f"SELECT {OPERATION_COLUMNS} FROM operation WHERE {where} ORDER BY id"
-            return [logged_of(row) for row in db.execute(sql, values)]
+            return read_log(db, where, values)
 
     def undo(self, operation_id: int) -> Logged:
         """Reverse an operation by a new one. Raises Conflict when the entry has been changed since."""
-        found = self._logged("id = ?", (operation_id,))
-        if not found:
-            raise EntryNotFound(f"no operation {operation_id}; `memory-r1 history` lists them")
-        logged = found[0]
-        if logged.kind not in ("ADD", "UPDATE", "DELETE") or logged.entry_id is None:
-            raise InvalidInput(
-                f"operation {operation_id} is a {logged.kind}: it changed no entry that could be restored"
-            )
-        if logged.after is None:
-            raise InvalidInput(f"operation {operation_id} was purged: what it replaced is erased for good")
-        later = [other for other in self.history(logged.entry_id) if other.id > operation_id and other.after]
-        if later:
-            numbers = ", ".join(str(other.id) for other in reversed(later))
-            raise Conflict(f"entry {logged.entry_id} was changed after operation {operation_id}; undo first: {numbers}")
         with self._reading() as db:
+            found = read_log(db, "id = ?", (operation_id,))
+            if not found:
+                raise EntryNotFound(f"no operation {operation_id}; `memory-r1 history` lists them")
+            logged = found[0]
+            check_undoable(logged, read_log(db, "entry_id = ?", (logged.entry_id,)))
             row = db.execute(f"SELECT {ENTRY_COLUMNS} FROM entry WHERE id = ?", (logged.entry_id,)).fetchone()
-        if logged.before is None:
-            changes: dict[str, Any] = {"deleted_at": seconds(self._now())}
-        else:
-            changes = {name: logged.before[name] for name in ("event_time", "expires_at", "metadata", "deleted_at")}
-            if logged.before["text"] != row["text"]:
-                changes["text"] = logged.before["text"]
-        kind = {"ADD": "DELETE", "UPDATE": "UPDATE", "DELETE": "ADD"}[logged.kind]
-        return self._change(kind, entry_of(row), changes, None, BY_HAND, undoes=operation_id)
+        changes = reversal(logged, row["text"], seconds(self._now()))
+        return self._change(UNDONE_BY[logged.kind], entry_of(row), changes, None, BY_HAND, undoes=operation_id)
 
     def as_of(self, time: datetime, scope: Scope | None = None) -> MemoryBank:
         """The bank as it was at a record time, as a bank in memory of its own."""
@@ -507,38 +400,13 @@ class MemoryBank:
 
         What this bank has already is left alone, so that restoring twice is restoring once.
         """
-        log = list(log)
         with self._reading() as db:
-            here = {row[0] for row in db.execute("SELECT DISTINCT entry_id FROM operation WHERE entry_id IS NOT NULL")}
-            seen = set(map(tuple, db.execute("SELECT kind, time FROM operation WHERE entry_id IS NULL")))
-        fresh = [
-            logged
-            for logged in log
-            if (logged.entry_id not in here if logged.entry_id else (logged.kind, seconds(logged.time)) not in seen)
-        ]
+            fresh = not_yet_here(db, list(log))
         states = fold(fresh)
-        vectors = self._embed_passages([searched_text(state["text"], state["speaker"]) for state in states.values()])
+        vectors = self._passages.embed([searched_text(state["text"], state["speaker"]) for state in states.values()])
         with self._writing() as db:
-            self._check_vectors(db)
-            additions = Additions(db)
-            for (entry_id, state), vector in zip(states.items(), vectors, strict=True):
-                additions.add(entry_id, state, vector)
-            additions.write()
-            numbers: dict[int, int] = {}
-            for logged in fresh:
-                written = log_operation(
-                    db,
-                    logged.time,
-                    logged.kind,
-                    logged.entry_id,
-                    logged.scope,
-                    logged.before,
-                    logged.after,
-                    logged.fact,
-                    logged.provenance,
-                    numbers.get(logged.undoes) if logged.undoes is not None else None,
-                )
-                numbers[logged.id] = written.id
+            check_embedder(db, self.embedder, self.path)
+            take_in(db, fresh, states, vectors)
         return len(states)
 
     # -- copies, erasure, upkeep ----------------------------------------------------------------------------------
@@ -568,27 +436,15 @@ class MemoryBank:
         if (entry_id is None) == (scope is None):
             raise InvalidInput("purge one entry (entry_id=…) or one scope (scope=…)")
         with self._writing() as db:
-            if entry_id is not None:
-                where, values = "id = ?", [entry_id]
-            else:
-                where, values = scope_sql(scope)
-            rows = db.execute(f"SELECT {ENTRY_COLUMNS} FROM entry WHERE {where}", values).fetchall()
-            if entry_id is not None and not rows:
-                raise EntryNotFound(f"no memory entry {entry_id!r} to purge")
-            if entry_id is not None:
-                erase_decisions(db, rows[0])
-            elif scope is not None:
-                # Decisions that left no entry hold text, too: NOOPs and turns not yet decided.
-                db.execute(f"UPDATE operation SET {ERASED} WHERE {where}", values)
-                within = " AND ".join(f"json_extract(scope, '$.{name}') = ?" for name in scope.ids)
-                db.execute(f"DELETE FROM turn WHERE {within}", values)
-            for row in rows:
-                purge_entry(db, self._now(), row)
-                self._recalled.pop(row["key"], None)
             if scope is not None:
-                db.execute("DELETE FROM home WHERE id NOT IN (SELECT home FROM entry)")
+                keys = purge_scope(db, self._now(), scope)
+            else:
+                assert entry_id is not None
+                keys = purge_one(db, self._now(), entry_id)
+            for key in keys:
+                self._recalled.pop(key, None)
         self._erase_freed()
-        return len(rows)
+        return len(keys)
 
     def reset(self) -> None:
         """Erase everything, for good."""
@@ -600,8 +456,7 @@ class MemoryBank:
 
     def _erase_freed(self) -> None:
         with self._lock:
-            self._passages.clear()
-            self._retriever = Retriever(self.embedder.dimension, self._index_bytes)
+            self._begin_anew(self.embedder)
             with schema.translated_errors(self.path):
                 schema.erase_freed_pages(self._db, self.path)
 
@@ -610,26 +465,13 @@ class MemoryBank:
     ) -> int:
         """Replace every vector by `embedder`'s, in one transaction, and log it. Returns how many."""
         with self._writing() as db:
-            rows = db.execute("SELECT key, text, speaker FROM entry ORDER BY key").fetchall()
-            for start in range(0, len(rows), batch):
-                some = rows[start : start + batch]
-                texts = [searched_text(row["text"], row["speaker"]) for row in some]
-                for row, text, vector in zip(some, texts, embedder.embed(texts), strict=True):
-                    write_vector(db, row["key"], text, vector)
-                if progress:
-                    progress(start + len(some), len(rows))
-            db.execute("UPDATE home SET revision = revision + 1")
-            db.execute("UPDATE home SET rebuilt = revision")
-            values = [("embedder", embedder.name), ("dimension", str(embedder.dimension))]
-            db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values)
+            count = replace_vectors(db, embedder, batch, progress)
             reason = f"{self.embedder.name} -> {embedder.name}"
             how = Provenance(reason=reason)
             log_operation(db, self._now(), "REEMBED", None, None, None, None, None, how)
         with self._lock:
-            self.embedder = embedder
-            self._passages.clear()
-            self._retriever = Retriever(self.embedder.dimension, self._index_bytes)
-        return len(rows)
+            self._begin_anew(embedder)
+        return count
 
     def vectors(self, entries: Sequence[MemoryEntry]) -> NDArray[np.float32]:
         """(entries, dimension) unit vectors of entries of this bank, in their order."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -23,67 +23,18 @@ from memory_r1.bank.rows import (
     state_of,
 )
 from memory_r1.bank.terms import term_codes
+from memory_r1.bank.turns import count_decided
 from memory_r1.errors import InvalidInput
-from memory_r1.types import SCOPE_KEYS, Fact, Logged, Provenance, Scope
+from memory_r1.types import Fact, Logged, Provenance, Scope
 
 MAX_TEXT = 100_000
-ERASED = "before = NULL, after = NULL, fact = NULL, turn_id = NULL, reason = 'purged'"
 BY_HAND = Provenance(reason="by hand")
 
 _ROLES = frozenset({"user", "assistant", "human", "ai", "tool"})
 _CHANGING = ("text", "updated_at", "event_time", "expires_at", "metadata", "revision", "deleted_at")
-_INSERT_ENTRY = f"INSERT INTO entry ({ENTRY_COLUMNS}) VALUES ({','.join('?' * 15)})"
-_INSERT_OPERATION = f"INSERT INTO operation ({OPERATION_COLUMNS.removeprefix('id, ')}) VALUES ({','.join('?' * 16)})"
-_WRITE_VECTOR = "INSERT OR REPLACE INTO vector VALUES (?, ?, ?)"
-_BATCH = 1_000  # rows kept back
+_INSERT_OPERATION = f"INSERT INTO operation ({OPERATION_COLUMNS}) VALUES ({','.join('?' * 17)})"
+WRITE_VECTOR = "INSERT OR REPLACE INTO vector VALUES (?, ?, ?)"
 _UPDATE_ENTRY = f"UPDATE entry SET {', '.join(f'{name} = ?' for name in _CHANGING)} WHERE key = ?"
-
-
-class Additions:
-    """The entries one transaction adds: each home is read once, and rows are written in batches.
-
-    `write` must end it; before that, some rows are not yet there.
-    """
-
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
-        self._homes: dict[tuple[str, str], list[int]] = {}
-        self._entries: list[tuple[Any, ...]] = []
-        self._vectors: list[tuple[int, bytes, bytes]] = []
-
-    def add(self, entry_id: str, state: Mapping[str, Any], vector: NDArray[np.float32]) -> None:
-        """`vector` is that of the state's `searched_text`."""
-        home, number, revision = self._next(Scope(**state["scope"]).home)
-        key = home << 32 | number
-        scope = [state["scope"].get(name) for name in SCOPE_KEYS]
-        times = [state[name] for name in ("created_at", "updated_at", "event_time", "expires_at")]
-        identity = (key, entry_id, state["text"], state["speaker"])
-        rest = (dump(state["metadata"]), home, revision, state["deleted_at"])
-        self._entries.append((*identity, *scope, *times, *rest))
-        self._vectors.append(vector_row(key, searched_text(state["text"], state["speaker"]), vector))
-        if len(self._entries) >= _BATCH:
-            self._flush()
-
-    def write(self) -> None:
-        self._flush()
-        rows = [(number, revision, home) for home, number, revision in self._homes.values()]
-        self._db.executemany("UPDATE home SET numbers = ?, revision = ? WHERE id = ?", rows)
-
-    def _next(self, name: tuple[str, str]) -> tuple[int, int, int]:
-        """(home, number, revision) for one more entry."""
-        if name not in self._homes:
-            self._db.execute("INSERT OR IGNORE INTO home (name, value) VALUES (?, ?)", name)
-            sql = "SELECT id, numbers, revision FROM home WHERE name = ? AND value = ?"
-            self._homes[name] = list(self._db.execute(sql, name).fetchone())
-        at = self._homes[name]
-        at[1:] = at[1] + 1, at[2] + 1
-        return at[0], at[1], at[2]
-
-    def _flush(self) -> None:
-        self._db.executemany(_INSERT_ENTRY, self._entries)
-        self._db.executemany(_WRITE_VECTOR, self._vectors)
-        self._entries.clear()
-        self._vectors.clear()
 
 
 def searched_text(text: str, speaker: str | None) -> str:
@@ -128,7 +79,7 @@ def bump(db: sqlite3.Connection, home: int) -> int:
 
 
 def write_vector(db: sqlite3.Connection, key: int, text: str, vector: NDArray[np.float32]) -> None:
-    db.execute(_WRITE_VECTOR, vector_row(key, text, vector))
+    db.execute(WRITE_VECTOR, vector_row(key, text, vector))
 
 
 def vector_row(key: int, text: str, vector: NDArray[np.float32]) -> tuple[int, bytes, bytes]:
@@ -147,24 +98,33 @@ def log_operation(
     how: Provenance,
     undoes: int | None = None,
 ) -> Logged:
+    logged = Logged(next_operation(db), kind, entry_id, time, scope, before, after, fact, how, undoes)
+    write_log(db, [logged])
+    return logged
+
+
+def next_operation(db: sqlite3.Connection) -> int:
+    """The number of the next operation. Given by us and not by SQLite, so that one statement writes many lines."""
+    row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'operation'").fetchone()
+    return row[0] + 1 if row else 1
+
+
+def write_log(db: sqlite3.Connection, log: Sequence[Logged]) -> None:
+    """Write lines numbered from `next_operation`, and count the decisions of their turns."""
+    db.executemany(_INSERT_OPERATION, map(_operation_row, log))
+    for logged in log:
+        if logged.provenance.turn_id is not None and logged.scope is not None:
+            count_decided(db, logged.scope, logged.provenance.turn_id)
+
+
+def _operation_row(logged: Logged) -> tuple[Any, ...]:
+    scope, how = logged.scope, logged.provenance
     ids = (scope.user_id, scope.agent_id, scope.run_id) if scope else (None, None, None)
-    states = before and dump(before), after and dump(after), fact and dump(fact_state(fact))
-    decision = (how.turn_id, how.model, how.adapter, how.prompt_version, how.logprob, how.reason, undoes)
-    number = db.execute(_INSERT_OPERATION, (kind, entry_id, seconds(time), *ids, *states, *decision)).lastrowid
-    assert number is not None
-    if how.turn_id is not None and scope is not None:
-        _count_decided(db, scope, how.turn_id)
-    return Logged(number, kind, entry_id, time, scope, before, after, fact, how, undoes)
-
-
-def _count_decided(db: sqlite3.Connection, scope: Scope, turn_id: str) -> None:
-    # The facts are dropped with the last decision: they stand in the log from then on.
-    db.execute(
-        "UPDATE turn SET decided = decided + 1, "
-        "facts = CASE WHEN decided + 1 >= json_array_length(facts) THEN NULL ELSE facts END "
-        "WHERE scope = ? AND id = ? AND facts IS NOT NULL",
-        (dump(scope.ids), turn_id),
-    )
+    before, after = logged.before and dump(logged.before), logged.after and dump(logged.after)
+    fact = logged.fact and dump(fact_state(logged.fact))
+    decision = (how.turn_id, how.model, how.adapter, how.prompt_version, how.logprob, how.reason, logged.undoes)
+    time = seconds(logged.time)
+    return (logged.id, logged.kind, logged.entry_id, time, *ids, before, after, fact, *decision)
 
 
 def fold(log: Iterable[Logged]) -> dict[str, Mapping[str, Any]]:
@@ -176,32 +136,6 @@ def fold(log: Iterable[Logged]) -> dict[str, Mapping[str, Any]]:
         elif logged.kind == "PURGE" and logged.entry_id is not None:
             states.pop(logged.entry_id, None)
     return states
-
-
-def erase_decisions(db: sqlite3.Connection, row: sqlite3.Row) -> None:
-    """Erase what the log tells of an entry, and every decision about a fact in its own words."""
-    history = db.execute("SELECT before, after, fact FROM operation WHERE entry_id = ?", (row["id"],)).fetchall()
-    texts = {json.loads(state)["text"] for states in history for state in states if state}
-    scope = Scope(row["user_id"], row["agent_id"], row["run_id"])
-    where, values = scope_sql(scope)
-    marks = ",".join("?" * len(texts))
-    db.execute(f"UPDATE operation SET {ERASED} WHERE entry_id = ?", (row["id"],))
-    # Where the same words changed another entry, that entry's states stay: they are its own.
-    db.execute(
-        "UPDATE operation SET fact = NULL, turn_id = NULL, reason = 'purged' "
-        f"WHERE {where} AND json_extract(fact, '$.text') IN ({marks})",
-        (*values, *texts),
-    )
-    db.execute("DELETE FROM turn WHERE scope = ? AND facts IS NOT NULL", (dump(scope.ids),))
-
-
-def purge_entry(db: sqlite3.Connection, time: datetime, row: sqlite3.Row) -> None:
-    """Erase an entry itself, and log that something was erased."""
-    for table in ("entry", "vector", "recall"):
-        db.execute(f"DELETE FROM {table} WHERE key = ?", (row["key"],))
-    db.execute("UPDATE home SET rebuilt = ? WHERE id = ?", (bump(db, row["home"]), row["home"]))
-    scope = Scope(row["user_id"], row["agent_id"], row["run_id"])
-    log_operation(db, time, "PURGE", row["id"], scope, None, None, None, BY_HAND)
 
 
 def copy_scope(source: sqlite3.Connection, target: sqlite3.Connection, scope: Scope) -> None:
@@ -258,8 +192,9 @@ def check_metadata(metadata: object) -> dict[str, Any]:
 
 def check_text(text: object) -> str:
     """`text` when it can be an entry's. Raises InvalidInput when it is not a string, empty, or too long."""
-    if not clean(text).strip():
+    checked = clean(text)
+    if not checked.strip():
         raise InvalidInput("text is empty: there is nothing to remember")
-    if len(clean(text)) > MAX_TEXT:
-        raise InvalidInput(f"text has {len(clean(text)):,} characters; an entry holds at most {MAX_TEXT:,}: split it")
-    return clean(text)
+    if len(checked) > MAX_TEXT:
+        raise InvalidInput(f"text has {len(checked):,} characters; an entry holds at most {MAX_TEXT:,}: split it")
+    return checked

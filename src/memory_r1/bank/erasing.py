@@ -1,0 +1,64 @@
+"""Erasing for good, inside the one transaction that MemoryBank opened for it. Freed pages are the file's matter."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from datetime import datetime
+
+from memory_r1.bank.rows import ENTRY_COLUMNS, dump, scope_sql
+from memory_r1.bank.writes import BY_HAND, bump, log_operation
+from memory_r1.errors import EntryNotFound
+from memory_r1.types import Scope
+
+_ERASED = "before = NULL, after = NULL, fact = NULL, turn_id = NULL, reason = 'purged'"
+
+
+def purge_one(db: sqlite3.Connection, time: datetime, entry_id: str) -> list[int]:
+    """Erase an entry and all that tells of it. Returns its key in a list."""
+    row = db.execute(f"SELECT {ENTRY_COLUMNS} FROM entry WHERE id = ?", (entry_id,)).fetchone()
+    if row is None:
+        raise EntryNotFound(f"no memory entry {entry_id!r} to purge")
+    _erase_decisions(db, row)
+    _purge_entry(db, time, row)
+    return [row["key"]]
+
+
+def purge_scope(db: sqlite3.Connection, time: datetime, scope: Scope) -> list[int]:
+    """Erase a scope's entries, its log, its turns and its pending facts. Returns the entries' keys."""
+    where, values = scope_sql(scope)
+    rows = db.execute(f"SELECT {ENTRY_COLUMNS} FROM entry WHERE {where}", values).fetchall()
+    # Decisions that left no entry hold text, too: NOOPs and turns not yet decided.
+    db.execute(f"UPDATE operation SET {_ERASED} WHERE {where}", values)
+    within = " AND ".join(f"json_extract(scope, '$.{name}') = ?" for name in scope.ids)
+    db.execute(f"DELETE FROM turn WHERE {within}", values)
+    for row in rows:
+        _purge_entry(db, time, row)
+    db.execute("DELETE FROM home WHERE id NOT IN (SELECT home FROM entry)")
+    return [row["key"] for row in rows]
+
+
+def _erase_decisions(db: sqlite3.Connection, row: sqlite3.Row) -> None:
+    """Erase what the log tells of an entry, and every decision about a fact in its own words."""
+    history = db.execute("SELECT before, after, fact FROM operation WHERE entry_id = ?", (row["id"],)).fetchall()
+    texts = {json.loads(state)["text"] for states in history for state in states if state}
+    scope = Scope(row["user_id"], row["agent_id"], row["run_id"])
+    where, values = scope_sql(scope)
+    marks = ",".join("?" * len(texts))
+    db.execute(f"UPDATE operation SET {_ERASED} WHERE entry_id = ?", (row["id"],))
+    # Where the same words changed another entry, that entry's states stay: they are its own.
+    db.execute(
+        "UPDATE operation SET fact = NULL, turn_id = NULL, reason = 'purged' "
+        f"WHERE {where} AND json_extract(fact, '$.text') IN ({marks})",
+        (*values, *texts),
+    )
+    db.execute("DELETE FROM turn WHERE scope = ? AND facts IS NOT NULL", (dump(scope.ids),))
+
+
+def _purge_entry(db: sqlite3.Connection, time: datetime, row: sqlite3.Row) -> None:
+    """Erase an entry itself, and log that something was erased."""
+    for table in ("entry", "vector", "recall"):
+        db.execute(f"DELETE FROM {table} WHERE key = ?", (row["key"],))
+    db.execute("UPDATE home SET rebuilt = ? WHERE id = ?", (bump(db, row["home"]), row["home"]))
+    scope = Scope(row["user_id"], row["agent_id"], row["run_id"])
+    log_operation(db, time, "PURGE", row["id"], scope, None, None, None, BY_HAND)

@@ -1,0 +1,44 @@
+"""How far each turn with an id has been remembered, so that an interruption resumes after the last fact decided."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from memory_r1.bank.rows import dump, fact_of, fact_state
+from memory_r1.types import Fact, Scope
+
+
+@dataclass(frozen=True, slots=True)
+class TurnProgress:
+    """How far a turn with an id has been remembered: its facts, and how many of them are decided."""
+
+    facts: tuple[Fact, ...]
+    decided: int
+    done: bool
+
+
+def read_progress(db: sqlite3.Connection, scope: Scope, turn_id: str) -> TurnProgress | None:
+    sql = "SELECT facts, decided FROM turn WHERE scope = ? AND id = ?"
+    row = db.execute(sql, (dump(scope.ids), turn_id)).fetchone()
+    if row is None:
+        return None
+    facts = tuple(map(fact_of, json.loads(row["facts"] or "[]")))
+    return TurnProgress(facts, row["decided"], row["facts"] is None)
+
+
+def note_facts(db: sqlite3.Connection, scope: Scope, turn_id: str | None, facts: Sequence[Fact]) -> None:
+    pending = dump([fact_state(fact) for fact in facts]) if facts else None
+    db.execute("INSERT OR IGNORE INTO turn VALUES (?, ?, ?, 0)", (dump(scope.ids), turn_id, pending))
+
+
+def count_decided(db: sqlite3.Connection, scope: Scope, turn_id: str) -> None:
+    """One more fact of the turn is decided. With the last, the facts are dropped: the log has them from then on."""
+    db.execute(
+        "UPDATE turn SET decided = decided + 1, "
+        "facts = CASE WHEN decided + 1 >= json_array_length(facts) THEN NULL ELSE facts END "
+        "WHERE scope = ? AND id = ? AND facts IS NOT NULL",
+        (dump(scope.ids), turn_id),
+    )
