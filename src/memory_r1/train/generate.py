@@ -8,6 +8,7 @@ The same split, seed, number of sessions and version give the same dialogue, wha
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -322,9 +323,11 @@ class _World:
         if sayings:
             if rng.random() < 0.45:
                 parts.append(self._say("talk.sad_opener" if sad else "talk.opener", names))
-            parts.append(sayings[0])
-            for saying in sayings[1:]:
-                parts.append(f"{self._say('talk.connector', names)} {_mid_sentence(saying)}")
+            for due, saying in zip(telling, sayings, strict=True):
+                if due is not telling[0]:
+                    parts.append(self._say("talk.connector", names))
+                goes_on = parts and parts[-1].endswith((",", ":"))
+                parts.append(_mid_sentence(saying, due.thread.values) if goes_on else saying)
             if rng.random() < 0.4:
                 parts.append(self._say("talk.sad_after" if sad else "talk.after", names))
         elif not greet and (not heard or rng.random() < 0.4):
@@ -418,7 +421,7 @@ class _World:
         if any(other.speaker == friend and other.family.topic == thread.family.topic for other in threads):
             return
         for ask in self._rng.sample(thread.family.asks, len(thread.family.asks)):
-            if ask.answer is not None and thread.turns.keys() >= set(ask.told):
+            if _askable(ask) and thread.turns.keys() >= set(ask.told):
                 values = thread.values | {"n": friend}
                 yield (
                     self._say(f"{thread.family.name}.ask.{ask.name}", values),
@@ -432,7 +435,7 @@ class _World:
         for family in self._rng.sample(self._families, len(self._families)):
             if family.topic in topics:
                 continue
-            ask: Ask = self._rng.choice(family.asks)
+            ask = self._rng.choice([ask for ask in family.asks if _askable(ask)])
             for template in self._words[f"{family.name}.ask.{ask.name}"]:
                 if template.replace("{n}", "").count("{") == 0:
                     yield filled(template, {"n": speaker}), ()
@@ -440,12 +443,17 @@ class _World:
                     break
 
 
+def _askable(ask: Ask) -> bool:
+    """Whether nothing answers it when nothing was told: a "would it be safe?" could be guessed."""
+    return ask.answer is not None and ask.category != "open-domain"
+
+
 def _key(due: _Due) -> str:
     return f"{due.thread.family.name}.{due.beat.name}"
 
 
-def _mid_sentence(saying: str) -> str:
-    """A second saying goes on after its connector: a date or a "my" loses its capital, a name keeps it."""
-    first = saying.split(" ", 1)[0]
-    small = ("My", "The", "Last", "Yesterday", "Today", "On", "In", "This", "Two", "Three", "Four", "Five", "Six", "We")
-    return saying[0].lower() + saying[1:] if first in small else saying
+def _mid_sentence(saying: str, names: Mapping[str, str]) -> str:
+    """A saying that goes on after a comma or a colon: its first word loses its capital, unless it is a name."""
+    first = re.split(r"[^\w-]", saying.strip('"'), maxsplit=1)[0]
+    proper = {"I", *(word for value in names.values() for word in re.split(r"[^\w-]", value))}
+    return saying if first in proper else saying[0].lower() + saying[1:]
