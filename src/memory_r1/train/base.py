@@ -7,7 +7,6 @@ and read from there afterwards, in well under a second.
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import tempfile
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 ARCHITECTURES = ("llama", "qwen2")
+_PRE = "tokenizer.ggml.pre"
 
 
 @contextmanager
@@ -32,7 +32,9 @@ def train_extra() -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise ModelUnavailable(f"training needs more packages ({error}); run: pip install 'memory-r1[train]'") from error
+        raise ModelUnavailable(
+            f"training needs more packages ({error}); run: pip install 'memory-r1[train]'"
+        ) from error
 
 
 def load_base(
@@ -60,7 +62,9 @@ def trainable(gguf: Path | str, *, cache: Path | None = None) -> Path:
     header = read_header(path, ("general.architecture",))
     architecture = header.metadata.get("general.architecture")
     if architecture not in ARCHITECTURES:
-        raise ModelUnavailable(f"{path} is of the architecture {architecture}; only {', '.join(ARCHITECTURES)} can be trained")
+        raise ModelUnavailable(
+            f"{path} is of the architecture {architecture}; only {', '.join(ARCHITECTURES)} can be trained"
+        )
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     folder = cache_directory(cache) / "trainable" / f"{path.stem}-{digest[:12]}"
@@ -79,6 +83,7 @@ def _convert(gguf: Path, folder: Path) -> None:
         import gguf as _  # noqa: F401  (transformers reads through it)
         import torch
         from safetensors import SafetensorError
+        from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
         from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".convert-", ignore_cleanup_errors=True) as temporary:
         target = Path(temporary) / "model"
@@ -88,6 +93,9 @@ def _convert(gguf: Path, folder: Path) -> None:
                 gguf.parent, gguf_file=gguf.name, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
             )
             tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+            if read_header(gguf, (_PRE,)).metadata.get(_PRE) == "smollm":
+                # transformers does not look at it: SmolLM2's tokenizer cuts digits apart before all else.
+                tokenizer.backend_tokenizer.pre_tokenizer = Sequence([Digits(True), ByteLevel(add_prefix_space=False)])
             model.save_pretrained(target)
             tokenizer.save_pretrained(target)
         except (ValueError, KeyError, RuntimeError, SafetensorError) as error:

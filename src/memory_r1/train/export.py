@@ -72,10 +72,14 @@ def to_gguf(
     folder, base, out = Path(adapter), Path(base), Path(out)
     layers = read_adapter(folder)
     keys = ("{}.attention.head_count", "{}.attention.head_count_kv", "{}.block_count")
-    header = read_header(base, ("general.architecture", "general.name", *(k.format(a) for a in ARCHITECTURES for k in keys)))
+    header = read_header(
+        base, ("general.architecture", "general.name", *(k.format(a) for a in ARCHITECTURES for k in keys))
+    )
     architecture = header.metadata.get("general.architecture")
     if architecture not in ARCHITECTURES:
-        raise InvalidInput(f"{base} is of the architecture {architecture}; adapters of {', '.join(ARCHITECTURES)} are exported")
+        raise InvalidInput(
+            f"{base} is of the architecture {architecture}; adapters of {', '.join(ARCHITECTURES)} are exported"
+        )
     heads, kv_heads, blocks = (header.metadata.get(key.format(architecture)) for key in keys)
     tensors: dict[str, LowRank] = {}
     for module, layer in layers.items():
@@ -86,7 +90,10 @@ def to_gguf(
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as temporary:
         written = Path(temporary) / out.name
-        metadata = {"general.base_model.0.name": header.metadata.get("general.name"), BASE_FINGERPRINT: fingerprint(base)}
+        metadata = {
+            "general.base_model.0.name": header.metadata.get("general.name"),
+            BASE_FINGERPRINT: fingerprint(base),
+        }
         _write(written, architecture, name or folder.resolve().name, tensors, metadata, dtype)
         check_adapter(written, base, header)
         os.replace(written, out)
@@ -111,7 +118,7 @@ def read_adapter(folder: Path) -> dict[str, LowRank]:
         match = _TENSOR.fullmatch(name)
         if match is None:
             raise InvalidInput(
-                f"{folder} holds {name}: only LoRA of linear layers is exported (no trained embeddings, biases, norms or "
+                f"{folder} holds {name}: only LoRA of linear layers is exported (no trained embeddings, biases or "
                 "modules_to_save)"
             )
         if not np.isfinite(tensor).all():
@@ -161,7 +168,7 @@ def _supported(config: Any, folder: Path) -> Mapping[str, Any]:
     return config
 
 
-def _tensor_name(architecture: str, blocks: int, module: str) -> str:
+def _tensor_name(architecture: str, blocks: Any, module: str) -> str:
     with train_extra():
         import gguf
     kinds = {name: kind for kind, name in gguf.MODEL_ARCH_NAMES.items()}
@@ -194,7 +201,7 @@ def _write(
     for key, value in metadata.items():
         if value is not None:
             writer.add_string(key, value)
-    kind = np.dtype(np.float16 if dtype == "f16" else np.float32)
+    kind = np.float16 if dtype == "f16" else np.float32
     for target, layer in tensors.items():
         factor = np.float32(layer.scale * layer.rank / alpha)
         for side, array in (("a", layer.a_RI), ("b", layer.b_OR * factor)):
