@@ -26,6 +26,7 @@ LAYERS = (
     ("memory",),
     ("__init__",),
     ("bench", "formats", "demo"),
+    ("train",),
     ("cli", "__main__"),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
