@@ -47,6 +47,7 @@ def tiny_model(kind: str = "llama", attention: str = "sdpa", seed: int = 0) -> A
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=4096,
+        initializer_range=0.2,
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=0,

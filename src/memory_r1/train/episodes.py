@@ -5,17 +5,18 @@ An episode acts on a bank of its own (a fork). Nothing of the agents is written 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from memory_r1.answer import RETRIEVED, answer_from, ask
 from memory_r1.bank import MemoryBank
+from memory_r1.embed import Embedder
 from memory_r1.flow import LLM, Flow, run_batch
 from memory_r1.manager import RELATED, UNREADABLE, decide_and_apply
 from memory_r1.train.rewards import Reward, RewardConfig, combined, growth, overlap, rightness
-from memory_r1.train.samples import SCOPE, AnswerSample, Known, ManagerSample
+from memory_r1.train.samples import SCOPE, AnswerSample, Known, ManagerSample, bank_of
 from memory_r1.types import MemoryEntry, Prompt, Reply, Retrieved, Step
 
 T = TypeVar("T")
@@ -110,3 +111,63 @@ def observed(flow: Flow[T], step: Step, into: list[Exchange]) -> Flow[T]:
             prompt = flow.send(reply)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
+
+
+class Task(Protocol):
+    """What is trained: the step that the policy plays, and for each sample a maker of episodes."""
+
+    step: Step
+
+    def __len__(self) -> int: ...
+
+    def maker(self, place: int) -> Callable[[], Flow[Reward]]: ...
+
+    def name(self, place: int) -> str: ...
+
+
+@dataclass(slots=True)
+class ManagerTask:
+    """Every episode of a sample acts on a fork of the one bank before it."""
+
+    samples: Sequence[ManagerSample]
+    embedder: Embedder
+    reward: RewardConfig = _PLAIN
+    related: int = RELATED
+    retrieved: int = RETRIEVED
+    step: Step = "manage"
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def name(self, place: int) -> str:
+        return self.samples[place].id
+
+    def maker(self, place: int) -> Callable[[], Flow[Reward]]:
+        sample = self.samples[place]
+        bank = bank_of(sample.bank, self.embedder)
+        return lambda: manager_episode(sample, bank.fork(), self.reward, related=self.related, retrieved=self.retrieved)
+
+
+@dataclass(slots=True)
+class AnswerTask:
+    """`retrieved`: the best so many of each sample's memories are shown."""
+
+    samples: Sequence[AnswerSample]
+    reward: RewardConfig = _PLAIN
+    retrieved: int = RETRIEVED
+    step: Step = "answer"
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def name(self, place: int) -> str:
+        return self.samples[place].id
+
+    def maker(self, place: int) -> Callable[[], Flow[Reward]]:
+        sample = self.samples[place]
+        shown = replace(
+            sample,
+            memories=sample.memories[: self.retrieved],
+            supporting=tuple(one for one in sample.supporting if one < self.retrieved),
+        )
+        return lambda: answer_episode(shown, self.reward)
