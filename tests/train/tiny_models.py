@@ -51,6 +51,6 @@ def tiny_model(kind: str = "llama", attention: str = "sdpa", seed: int = 0) -> A
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=0,
-        pad_token_id=0,
+        pad_token_id=None,  # as padding it would have no embedding, and could not be learned
     )
     return AutoModelForCausalLM.from_config(config, attn_implementation=attention).float()

@@ -72,10 +72,20 @@ def learn(
         raise InvalidInput("PPO needs a critic, GRPO has none, and sft is train/sft.py's")
     policy = Policy(model, tokenizer, temperature=config.temperature, context_tokens=config.context)
     seat = Seat(policy, Roles(by_step={**frozen, task.step: policy}))
-    keeper = Keeper(run, progress, config.epochs)
-    options: dict[str, Any] = {"on_rollouts": keeper.rollouts, "callbacks": [keeper], "use_cpu": use_cpu}
+
+    def tell(step: int, groups: Sequence[Group]) -> None:
+        run.tell(transcript(step + 1, group.sample, group.rollouts) for group in groups)
+
+    options: dict[str, Any] = {"on_rollouts": tell, "use_cpu": use_cpu}
     arguments = (model, tokenizer, task, seat, config, run.checkpoints)
     trainer = PPOTrainer(*arguments, critic=critic, **options) if critic else GroupGRPOTrainer(*arguments, **options)
+    return fit(trainer, run, config, progress)
+
+
+def fit(trainer: Any, run: Run, config: TrainConfig, progress: Progress) -> Path:
+    """Let a trainer go on from the run's last whole checkpoint to `config.steps`; returns the adapter's folder."""
+    keeper = Keeper(run, progress, config.epochs)
+    trainer.add_callback(keeper)
     trainer.remove_callback(PrinterCallback)
     checkpoint, step = run.resume()
     if step < config.steps:
@@ -89,7 +99,7 @@ def learn(
         trained = trainer.accelerator.unwrap_model(trainer.model)
         adapters = {"selected_adapters": ["default"]} if hasattr(trained, "peft_config") else {}
         trained.save_pretrained(run.adapter, **adapters)
-        tokenizer.save_pretrained(run.adapter)
+        trainer.processing_class.save_pretrained(run.adapter)
     return run.adapter
 
 
@@ -99,9 +109,6 @@ class Keeper(TrainerCallback):  # type: ignore[misc]
     def __init__(self, run: Run, progress: Progress, epochs: int) -> None:
         self._run, self._progress, self._epochs = run, progress, epochs
         self.stopped = False
-
-    def rollouts(self, step: int, groups: Sequence[Group]) -> None:
-        self._run.tell(transcript(step + 1, group.sample, group.rollouts) for group in groups)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any) -> None:
         del args, control

@@ -10,25 +10,21 @@ checkpoints. A row of a micro-batch is one exchange of the trained agent; an epi
 
 from __future__ import annotations
 
-import json
-import os
 import random
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from datasets import Dataset
-from safetensors import SafetensorError
 from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer
 
-from memory_r1.errors import CheckpointFailed, Diverged, InvalidInput
+from memory_r1.errors import Diverged
 from memory_r1.flow import LLM
+from memory_r1.train.checkpoints import Guarded, order, shared_settings
 from memory_r1.train.config import TrainConfig
 from memory_r1.train.critic import Critic, group_values
 from memory_r1.train.episodes import Exchange, Rollout, Task, play
@@ -36,8 +32,8 @@ from memory_r1.train.objectives import clipped_value_loss, explained_variance, g
 from memory_r1.train.policy import Policy, score_group, using_adapter
 from memory_r1.types import KINDS
 
-COMPLETE = "complete.json"  # written into a checkpoint last of all
 CRITIC = "critic.pt"
+REPLY_TOKENS = 256  # what "dr_grpo" divides by; the prompts themselves say how long a reply may be
 
 
 class Group(NamedTuple):
@@ -64,7 +60,7 @@ class Seat:
     roles: LLM
 
 
-class GroupGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
+class GroupGRPOTrainer(Guarded, GRPOTrainer):  # type: ignore[misc]
     """GRPO over episodes. `on_rollouts` is told every step's groups, as (step, groups)."""
 
     _tag_names = ("trl", "grpo", "memory-r1")
@@ -224,40 +220,12 @@ class GroupGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             return torch.zeros((), device=self.args.device, requires_grad=True)
         return score_group(model, [0], [[0]]).logp_GT.sum() * 0  # the other processes wait for its gradients
 
-    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
-        loss = super().training_step(model, inputs, num_items_in_batch)
-        if not torch.isfinite(loss):
-            raise Diverged(
-                f"the loss of step {self.state.global_step + 1} is {loss.item()}; nothing was changed by it. Go on "
-                "from the last checkpoint with a lower learning_rate"
-            )
-        return loss
-
-    # -- what is told and kept ------------------------------------------------------------------------------------
-
     def _note(self, values: Mapping[str, float]) -> None:
         """Add to the step's log the mean of each value over all processes."""
         local = torch.tensor(list(values.values()), dtype=torch.float32, device=self.args.device)
         means = self.accelerator.gather(local[None]).nanmean(dim=0).tolist()
         for name, mean in zip(values, means, strict=True):
             self._metrics["train"][name].append(mean)
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Whole, or not at all: a checkpoint without its last file is none."""
-        path = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
-        try:
-            super()._save_checkpoint(model, trial)
-            self._save_more(path)
-            if self.args.should_save:
-                (path / COMPLETE).write_text(json.dumps({"step": self.state.global_step}), encoding="utf-8")
-        except (OSError, RuntimeError, SafetensorError) as error:
-            shutil.rmtree(path, ignore_errors=True)
-            raise CheckpointFailed(
-                f"{path} could not be written ({error}); make room on the disk and run the same command again: it goes "
-                "on from the checkpoint before"
-            ) from error
-
-    def _save_more(self, path: Path) -> None: ...
 
 
 class PPOTrainer(GroupGRPOTrainer):
@@ -375,53 +343,19 @@ class PPOTrainer(GroupGRPOTrainer):
 
 def trl_config(config: TrainConfig, folder: Path, use_cpu: bool | None = None) -> GRPOConfig:
     """TRL's settings: a micro-batch is one group, a step `groups` of them over all processes."""
-    cpu = not torch.cuda.is_available() if use_cpu is None else use_cpu
-    processes = int(os.environ.get("WORLD_SIZE", "1"))  # as torchrun and accelerate launch say
-    if config.groups % processes:
-        raise InvalidInput(f"groups ({config.groups}) must be a multiple of the processes ({processes})")
     return GRPOConfig(
-        output_dir=str(folder),
-        per_device_train_batch_size=config.group_size,
+        **shared_settings(config, folder, use_cpu),
         num_generations=config.group_size,
-        gradient_accumulation_steps=max(1, config.groups // processes),
         num_iterations=config.epochs,
-        max_steps=config.steps,
-        learning_rate=config.learning_rate,
-        lr_scheduler_type="constant_with_warmup",
-        warmup_steps=config.warmup,
-        weight_decay=0.0,
-        max_grad_norm=config.max_grad_norm,
         temperature=config.temperature,
         epsilon=config.clip,
         beta=config.kl,
         loss_type=config.loss,
         scale_rewards="group" if config.scale else "none",
-        max_completion_length=256,
-        seed=config.seed,
-        use_cpu=cpu,
-        bf16=config.bf16,
-        gradient_checkpointing=config.checkpointing,
+        max_completion_length=REPLY_TOKENS,
         disable_dropout=True,
-        save_strategy="steps",
-        save_steps=config.save_every,
-        save_total_limit=config.keep,
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        report_to=list(config.report),
-        remove_unused_columns=False,
         shuffle_dataset=False,
-        disable_tqdm=True,
-        log_completions=False,
     )
-
-
-def order(samples: int, total: int, seed: int) -> list[int]:
-    """The first `total` samples that a run plays: all of them in one order, all in another, and so on.
-
-    TRL's own sampler forgets on resuming which order it had come to.
-    """
-    epochs = [random.Random(f"{seed} {epoch}").sample(range(samples), samples) for epoch in range(-(-total // samples))]
-    return list(chain.from_iterable(epochs))[:total]
 
 
 def measures(groups: Sequence[Group]) -> dict[str, float]:
