@@ -77,6 +77,8 @@ class TrainConfig:
         for name in ("steps", "groups", "epochs", "context", "related", "retrieved", "save_every"):
             if getattr(self, name) < 1:
                 raise InvalidInput(f"{name} must be at least 1")
+        if self.temperature <= 0:
+            raise InvalidInput("temperature must be above 0: greedy replies of a group are all the same")
         if self.group_size < 2:
             raise InvalidInput("group_size must be at least 2: a reply is measured against the others of its group")
         if self.keep < 2:
@@ -130,6 +132,8 @@ def changed(config: T, settings: Mapping[str, Any], inside: str = "") -> T:
             raise InvalidInput(f"there is no setting {inside + name!r}; known: {', '.join(sorted(known))}")
         before = getattr(config, name)
         if is_dataclass(before):
+            if not isinstance(value, Mapping):
+                raise InvalidInput(f"{inside + name} must be settings of its own, such as {name}.NAME=VALUE")
             changes[name] = changed(before, value, f"{name}.")
         else:
             changes[name] = _checked(inside + name, value, before, hints[name])
