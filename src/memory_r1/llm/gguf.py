@@ -1,10 +1,11 @@
-"""Reads the header of a GGUF model file: a few metadata values and the tensors' shapes, never the weights.
+"""Reads the header of a GGUF model file: a few metadata values and the tensors' shapes, not the weights.
 
 The format: "GGUF", version, counts, then key-value pairs, then one record per tensor. All is little-endian.
 """
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import struct
 from collections.abc import Collection, Mapping
@@ -18,14 +19,22 @@ from memory_r1.errors import AdapterMismatch, WeightsMissing
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
 _LENGTH = struct.Struct("<Q")
+_F32 = 0  # of the tensors' types
+
+BASE_FINGERPRINT = "memory_r1.base.fingerprint"
+"""Metadata of an adapter file: `fingerprint` of the model it was trained from."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """`metadata` holds the keys asked for that the file has; `tensors` each tensor's dims, fastest first."""
+    """`metadata` holds the keys asked for that the file has; `tensors` each tensor's dims, fastest first.
+
+    `places` holds each tensor's element type and the byte of the file at which its data begins.
+    """
 
     metadata: Mapping[str, Any]
     tensors: Mapping[str, tuple[int, ...]]
+    places: Mapping[str, tuple[int, int]]
 
 
 class _Reader:
@@ -33,25 +42,25 @@ class _Reader:
 
     def __init__(self, buffer: mmap.mmap) -> None:
         self._buffer = buffer
-        self._at = 0
+        self.at = 0
 
     def scalar(self, code: str) -> Any:
-        value = struct.unpack_from("<" + code, self._buffer, self._at)[0]
-        self._at += struct.calcsize("<" + code)
+        value = struct.unpack_from("<" + code, self._buffer, self.at)[0]
+        self.at += struct.calcsize("<" + code)
         return value
 
     def skip(self, n: int) -> None:
         """Advance by n bytes; IndexError where the file is shorter."""
-        end = self._at + n
+        end = self.at + n
         if end > len(self._buffer):
             raise IndexError("ends too early")
-        self._at = end
+        self.at = end
 
     def string(self) -> str:
         length = self.scalar("Q")
-        start = self._at
+        start = self.at
         self.skip(length)
-        return self._buffer[start : self._at].decode("utf-8", "replace")
+        return self._buffer[start : self.at].decode("utf-8", "replace")
 
     def value(self, kind: int, keep: bool) -> Any:
         """The value at this place, or None after stepping over it unless `keep`."""
@@ -74,10 +83,10 @@ class _Reader:
 
     def _skip_strings(self, count: int) -> None:
         # A vocabulary is some hundred thousand strings: this loop is all that a header costs.
-        at, unpack, buffer = self._at, _LENGTH.unpack_from, self._buffer
+        at, unpack, buffer = self.at, _LENGTH.unpack_from, self._buffer
         for _ in range(count):
             at += 8 + unpack(buffer, at)[0]
-        self._at = at
+        self.at = at
         self.skip(0)
 
 
@@ -101,23 +110,47 @@ def _parse(reader: _Reader, magic: bytes, keys: Collection[str]) -> Header:
         raise ValueError(f"its format version is {version}, not 2 or 3")
     n_tensors, n_pairs = reader.scalar("Q"), reader.scalar("Q")
     metadata: dict[str, Any] = {}
+    alignment = 32
     for _ in range(n_pairs):
         key = reader.string()
-        value = reader.value(reader.scalar("I"), keep := key in keys)
-        if keep:
+        value = reader.value(reader.scalar("I"), keep := key in keys or key == "general.alignment")
+        if key == "general.alignment":
+            alignment = value
+        if key in keys:
             metadata[key] = value
     tensors: dict[str, tuple[int, ...]] = {}
+    places: dict[str, tuple[int, int]] = {}
     for _ in range(n_tensors):
         name = reader.string()
         tensors[name] = tuple(reader.scalar("Q") for _ in range(reader.scalar("I")))
-        reader.skip(12)  # element type and offset
-    return Header(metadata, tensors)
+        places[name] = (reader.scalar("I"), reader.scalar("Q"))
+    start = -(-reader.at // alignment) * alignment
+    return Header(metadata, tensors, {name: (kind, start + offset) for name, (kind, offset) in places.items()})
+
+
+def fingerprint(path: Path) -> str | None:
+    """What tells a model from another of the same shape: the SHA-256 of its last norm.
+
+    Quantising leaves norms in float32, so all quantisations of a model have one fingerprint. None where there is
+    no such tensor.
+    """
+    header = read_header(path)
+    name = "output_norm.weight"
+    kind, start = header.places.get(name, (None, 0))
+    if kind != _F32:
+        return None
+    with path.open("rb") as file:
+        file.seek(start)
+        return hashlib.sha256(file.read(4 * header.tensors[name][0])).hexdigest()
 
 
 def check_adapter(adapter: Path, model: Path, base: Header) -> None:
     """Raise AdapterMismatch unless the LoRA file `adapter` fits the model whose header is `base`."""
-    header = read_header(adapter, ("general.type", "adapter.type", "general.architecture"))
+    header = read_header(adapter, ("general.type", "adapter.type", "general.architecture", BASE_FINGERPRINT))
     difference = _difference(header, base)
+    trained_from = header.metadata.get(BASE_FINGERPRINT)  # adapters of other tools have none
+    if not difference and trained_from and trained_from != fingerprint(model):
+        difference = "it was trained from another model of the same shape"
     if difference:
         raise AdapterMismatch(
             f"the adapter {adapter} does not fit the model {model}: {difference}; use an adapter trained from "

@@ -1,0 +1,102 @@
+"""The model that is trained: the very weights the embedded runtime serves, as a Hugging Face model.
+
+A GGUF file is dequantised once into a folder of the model cache (float32, so that nothing is lost: 4 bytes a weight)
+and read from there afterwards, in well under a second.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from memory_r1.errors import ModelUnavailable, WeightsMissing
+from memory_r1.llm.gguf import read_header
+from memory_r1.weights import cache_directory
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+ARCHITECTURES = ("llama", "qwen2")
+
+
+@contextmanager
+def train_extra() -> Iterator[None]:
+    """Imports inside are of the train extra: a failing one says how to install it."""
+    try:
+        yield
+    except ImportError as error:
+        raise ModelUnavailable(
+            f"training needs more packages ({error}); run: pip install 'memory-r1[train]'"
+        ) from error
+
+
+def load_base(
+    gguf: Path | str, dtype: torch.dtype | None = None, *, cache: Path | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The GGUF model as (model, tokenizer), ready to train in `dtype` (default float32), on the CPU.
+
+    Raises WeightsMissing where the file cannot be read or its conversion cannot be kept, ModelUnavailable where the
+    train extra is not installed or the architecture is none of ARCHITECTURES.
+    """
+    folder = trainable(gguf, cache=cache)
+    with train_extra():
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype or torch.float32)
+        return model, AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise WeightsMissing(f"{folder} is damaged ({error}); delete it and it is made again") from error
+
+
+def trainable(gguf: Path | str, *, cache: Path | None = None) -> Path:
+    """The folder that holds the GGUF model for `from_pretrained`, converted now unless it is there already."""
+    path = Path(gguf)
+    header = read_header(path, ("general.architecture",))
+    architecture = header.metadata.get("general.architecture")
+    if architecture not in ARCHITECTURES:
+        raise ModelUnavailable(
+            f"{path} is of the architecture {architecture}; only {', '.join(ARCHITECTURES)} can be trained"
+        )
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    folder = cache_directory(cache) / "trainable" / f"{path.stem}-{digest[:12]}"
+    if not folder.is_dir():
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            _convert(path, folder)
+        except OSError as error:
+            raise WeightsMissing(f"{path} could not be converted into {folder.parent}: {error}") from error
+    return folder
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    """Dequantise into a temporary folder that takes its place in one step, whoever else does the same."""
+    with train_extra():
+        import gguf as _  # noqa: F401  (transformers reads through it)
+        import torch
+        from safetensors import SafetensorError
+        from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".convert-", ignore_cleanup_errors=True) as temporary:
+        target = Path(temporary) / "model"
+        try:
+            # Without dequantize the model counts as quantised: it can be neither saved nor trained.
+            model = AutoModelForCausalLM.from_pretrained(
+                gguf.parent, gguf_file=gguf.name, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+            )
+            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+            model.save_pretrained(target)
+            tokenizer.save_pretrained(target)
+        except (ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            raise WeightsMissing(f"{gguf} could not be converted for training into {folder.parent}: {error}") from error
+        try:
+            os.replace(target, folder)
+        except OSError:
+            if not folder.is_dir():  # another process was faster: its folder is as good as ours
+                raise
