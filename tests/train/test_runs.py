@@ -56,8 +56,10 @@ def test_what_came_after_the_last_whole_checkpoint_is_forgotten(tmp_path: Path) 
             (folder / "complete.json").write_text("{}", encoding="utf-8")
     with (run.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"step": 4, "rew')  # killed while it wrote
+    run.tell([{"step": 1, "reply": "a reply with \x85 and \u2028 in it"}])
     assert run.resume() == (run.checkpoints / "checkpoint-2", 2)
     assert [row["reward"] for row in run.metrics()] == [0.1, 0.2]
+    assert "\x85 and \u2028" in (run.folder / "transcripts.jsonl").read_text(encoding="utf-8")
 
 
 def test_of_two_checkpoints_the_later_counts_by_number_not_by_letters(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_another_sample_is_drawn_for_a_group_without_variance(tmp_path: Path) ->
 def test_an_episode_may_have_several_replies(tmp_path: Path, config: Any) -> None:
     run = train(tmp_path / "run", replace(config, steps=2), Early(turns=3))
     assert all(row["replies/tokens"] <= 6 for row in run.metrics())
-    rows = [json.loads(line) for line in (run.folder / "transcripts.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (run.folder / "transcripts.jsonl").open(encoding="utf-8", newline="\n")]
     assert [len(one["replies"]) for one in rows[0]["asked"]] == [4, 4, 4]
 
 

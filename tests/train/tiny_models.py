@@ -36,9 +36,11 @@ def byte_tokenizer() -> Any:
 
 def tiny_model(kind: str = "llama", attention: str = "sdpa", seed: int = 0) -> Any:
     import torch
-    from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
+    from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, Qwen2Config
 
     torch.manual_seed(seed)
+    if kind == "gpt2":
+        return AutoModelForCausalLM.from_config(GPT2Config(vocab_size=260, n_embd=32, n_layer=2, n_head=4))
     config = {"llama": LlamaConfig, "qwen2": Qwen2Config}[kind](
         vocab_size=260,
         hidden_size=32,

@@ -57,15 +57,6 @@ def train(folder: Path, config: TrainConfig = CONFIG, task: Any = None, **option
     run = Run(folder)
     run.claim(config, {})
     model, critic = prepared(tiny_model(), config)
-    learn(
-        config,
-        run,
-        model,
-        byte_tokenizer(),
-        Early() if task is None else task,
-        {},
-        critic=critic,
-        use_cpu=True,
-        **options,
-    )
+    task, frozen = Early() if task is None else task, options.pop("frozen", {})
+    learn(config, run, model, byte_tokenizer(), task, frozen, critic=critic, use_cpu=True, **options)
     return run

@@ -87,11 +87,11 @@ class Run:
         for name in (METRICS, TRANSCRIPTS):
             path = self.folder / name
             if path.exists():
-                kept = [
-                    line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if _until(line, step)
-                ]
+                # Only "\n" ends a line here: replies hold every other character that splitlines takes for an end.
+                lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # behind the last is what was cut off
+                kept = [line + "\n" for line in lines if int(json.loads(line)["step"]) <= step]
                 with self._writing():
-                    path.write_text("".join(kept), encoding="utf-8")
+                    path.write_text("".join(kept), encoding="utf-8", newline="\n")
         return checkpoint, step
 
     def log(self, step: int, metrics: Mapping[str, Any]) -> None:
@@ -111,7 +111,7 @@ class Run:
 
     def _append(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        with self._writing(), (self.folder / name).open("a", encoding="utf-8") as file:
+        with self._writing(), (self.folder / name).open("a", encoding="utf-8", newline="\n") as file:
             file.write(lines)
 
     @contextmanager
@@ -127,14 +127,6 @@ class Run:
 
 def _step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
-
-
-def _until(line: str, step: int) -> bool:
-    """Whether a logged line is whole and belongs to the first `step` steps."""
-    try:
-        return line.endswith("\n") and int(json.loads(line)["step"]) <= step
-    except (ValueError, KeyError, TypeError):  # cut off when the run was killed
-        return False
 
 
 def _finite(metrics: Mapping[str, Any]) -> dict[str, Any]:
