@@ -130,3 +130,21 @@ def test_what_cannot_be_meant_is_said(words: tuple[str, ...], message: str) -> N
     result = run(*words)
     assert result.exit_code in (1, 2)
     assert message in result.stderr
+
+
+def test_generate_writes_dialogues_that_show_reads_and_the_gold_beside_them(tmp_path: Path) -> None:
+    out = tmp_path / "made.json"
+    result = run("generate", "--dialogues", 2, "--sessions", 2, "--seed", 5, "--split", "test", "--out", out)
+    assert result.exit_code == 0, result.output
+    made = json.loads(out.read_text(encoding="utf-8"))
+    assert [dialogue["id"] for dialogue in made["dialogues"]] == ["test-5-0", "test-5-1"]
+    gold = json.loads((tmp_path / "made.gold.json").read_text(encoding="utf-8"))
+    assert list(gold) == ["test-5-0", "test-5-1"]
+    assert set(gold["test-5-0"]) == {"turns", "bank", "support"}
+    assert run("show", f"json:{out}").stdout.startswith("synthetic-test-5: ")
+
+
+def test_generate_into_a_folder_that_is_not_there_says_so(tmp_path: Path) -> None:
+    result = run("generate", "--dialogues", 1, "--out", tmp_path / "no" / "made.json")
+    assert result.exit_code == 1
+    assert "No such file or directory" in result.stderr

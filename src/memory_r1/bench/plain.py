@@ -15,6 +15,7 @@ Question ids are "ann-and-bob/0". Any other name is an error, so that a misspelt
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,36 @@ def load(path: str | Path) -> Dataset:
         value = read_json(path)
         with at(path.name):
             return _dataset(value)
+
+
+def save(data: Dataset, path: str | Path) -> None:
+    """Write a data set in this form, which has no place for splits, notes and the time at which a question is asked."""
+    dialogues = [
+        {
+            "id": dialogue.id,
+            "speakers": list(dialogue.speakers),
+            "sessions": [
+                {
+                    "time": session.time and session.time.isoformat(),
+                    "turns": [{"speaker": turn.speaker, "text": turn.text, "id": turn.id} for turn in session.turns],
+                }
+                for session in dialogue.sessions
+            ],
+            "questions": [
+                {
+                    "question": question.text,
+                    "answer": question.answer if question.answerable else None,
+                    "category": question.category,
+                    "evidence": list(question.evidence),
+                }
+                for question in data.questions
+                if question.dialogue == dialogue.id
+            ],
+        }
+        for dialogue in data.dialogues
+    ]
+    text = json.dumps({"name": data.name, "dialogues": dialogues}, indent=1, ensure_ascii=False)
+    Path(path).write_text(text + "\n", encoding="utf-8")
 
 
 def _dataset(value: Any) -> Dataset:

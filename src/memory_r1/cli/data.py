@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from memory_r1.cli.options import as_json, options
 from memory_r1.cli.output import Group, columns, counted, show
 
+if TYPE_CHECKING:
+    from memory_r1.train.wording import Split
+
 
 @click.group(cls=Group)
 def data() -> None:
-    """The data sets that benchmarks read: get one, look at one."""
+    """The data sets that benchmarks read: get one, make one, look at one."""
 
 
 @data.command()
@@ -41,6 +45,42 @@ def fetch(name: str, to: Path, url: str | None) -> None:  # noqa: ARG001  (the o
 
         new = download(url or locomo.URL, to, locomo.SHA256, progress)
     click.echo(f"{to}: {'downloaded' if new else 'is there already'}; the checksum is right")
+
+
+@data.command("generate")
+@click.option("--dialogues", type=click.IntRange(1), default=10, show_default=True, help="How many.")
+@click.option("--sessions", type=click.IntRange(1, 100), default=6, show_default=True, help="Sessions of each.")
+@click.option("--seed", type=int, default=0, show_default=True, help="The same seed makes the same dialogues.")
+@click.option(
+    "--split",
+    type=click.Choice(["train", "validation", "test"]),
+    default="train",
+    show_default=True,
+    help="They share no sentence, name or value.",
+)
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("synthetic.json"),
+    show_default=True,
+    help="Where to put them; read it as json:FILE.",
+)
+def generate_(dialogues: int, sessions: int, seed: int, split: Split, out: Path) -> None:
+    """Make dialogues up, with questions: two people whose lives change over some sessions.
+
+    What a perfect memory would do is written beside them, as FILE.gold.json: facts, operations and the final bank.
+    """
+    from memory_r1.bench import plain
+    from memory_r1.train import generate
+
+    made = list(generate.dialogues(split, seed, dialogues, sessions=sessions))
+    data = generate.dataset(made, f"synthetic-{split}-{seed}")
+    beside = out.with_suffix(".gold.json")
+    plain.save(data, out)
+    beside.write_text(json.dumps(generate.gold(made), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    turns = sum(len(dialogue.turns) for dialogue in data.dialogues)
+    click.echo(f"{out}: {counted(dialogues, 'dialogue')}, {turns} turns, {len(data.questions)} questions")
+    click.echo(f"{beside}: what a perfect memory would do")
 
 
 @data.command("show")

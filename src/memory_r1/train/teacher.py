@@ -1,0 +1,145 @@
+"""What a perfect extractor, Memory Manager and Answer Agent reply, to the prompts that the product itself would ask.
+
+The gold bank is a real MemoryBank: the memories a prompt shows are those that the product's search finds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from memory_r1.answer import answer_prompt
+from memory_r1.bank import MemoryBank
+from memory_r1.embed import Embedder
+from memory_r1.manager import RELATED, duplicate, extract_prompt, manager_prompt
+from memory_r1.replies import json_object
+from memory_r1.train.generate import SESSIONS, Generated, Told, dialogues
+from memory_r1.train.wording import Split
+from memory_r1.train.world import UNANSWERABLE
+from memory_r1.types import MemoryEntry, Operation, Prompt, Scope
+
+RETRIEVED = 10  # fewer than the product's 60: a CPU reads the prompt in a sixth of the time
+SCOPE = Scope(user_id="gold")
+
+
+class Example(NamedTuple):
+    """A prompt and the reply that is right. `about`: what is decided ("dogs.second"), or a question's category."""
+
+    prompt: Prompt
+    reply: str
+    about: str
+
+
+class GoldBank:
+    """A bank that gold operations are applied to. `skipped` counts the examples that could not be made."""
+
+    def __init__(self, embedder: Embedder, related: int = RELATED) -> None:
+        self.bank = MemoryBank(embedder=embedder)
+        self.skipped: Counter[str] = Counter()
+        self._related = related
+        self._ids: dict[str, str] = {}
+
+    def remember(self, generated: Generated, before: str | None = None) -> Iterator[Example]:
+        """Examples for extraction and the Memory Manager, turn after turn, up to turn `before`.
+
+        No example where the product asks no model: nothing is related, or the words are there already. None either
+        where the entry that the gold operation acts on is not among those shown (`skipped["manage"]`): nothing that
+        could be said there is right.
+        """
+        for turn in generated.dialogue.turns:
+            if before is not None and turn.id == before:
+                return
+            facts = generated.told.get(turn.id or "", ())
+            yield Example(extract_prompt(turn), _json(facts=[told.fact.text for told in facts]), "facts")
+            for told in facts:
+                related = self.bank.related(told.fact, SCOPE, self._related)
+                if related and duplicate(told.fact, related) is None:
+                    reply = self._decision(told, related)
+                    if reply is None:
+                        self.skipped["manage"] += 1
+                    else:
+                        yield Example(manager_prompt(told.fact, related), reply, told.attribute)
+                self._apply(told)
+
+    def ask(self, generated: Generated, retrieved: int = RETRIEVED) -> Iterator[Example]:
+        """Examples for the Answer Agent, of the bank as it is: call it after `remember`.
+
+        None where search shows not all of the entries that answer (`skipped["answer"]`).
+        """
+        for question in generated.questions:
+            shown = self.bank.search(question.text, SCOPE, retrieved, per_speaker=True)
+            if not shown:
+                continue
+            places = {hit.entry.id: place for place, hit in enumerate(shown, 1)}
+            ids = [self._ids[entry] for entry in generated.support[question.id]]
+            if any(one not in places for one in ids):
+                self.skipped["answer"] += 1
+                continue
+            answer = question.answer if question.answerable else "unknown"
+            keep = sorted(places[one] for one in ids)
+            reply = _json(keep=keep, answer=answer)
+            yield Example(
+                answer_prompt(question.text, shown), reply, question.category if question.answerable else UNANSWERABLE
+            )
+
+    def _decision(self, told: Told, related: Sequence[MemoryEntry]) -> str | None:
+        if told.kind == "ADD":
+            return _json(operation="ADD")
+        places = {entry.id: place for place, entry in enumerate(related, 1)}
+        place = places.get(self._ids[told.entry])
+        if place is None:
+            return None
+        if told.kind == "NOOP":
+            return _json(operation="NOOP")
+        if told.kind == "DELETE":
+            return _json(operation="DELETE", index=place)
+        return _json(operation="UPDATE", index=place, text=told.text)
+
+    def _apply(self, told: Told) -> None:
+        entry = None if told.kind == "ADD" else self.bank.get(self._ids[told.entry])
+        logged = self.bank.apply(Operation(told.kind, told.fact, entry, told.text), SCOPE)
+        if told.kind == "ADD":
+            assert logged.entry_id is not None
+            self._ids[told.entry] = logged.entry_id
+        elif told.kind == "DELETE":
+            del self._ids[told.entry]
+
+    def close(self) -> None:
+        self.bank.close()
+
+
+def examples(
+    split: Split,
+    seed: int,
+    embedder: Embedder,
+    *,
+    count: int | None = None,
+    sessions: int = SESSIONS,
+    families: Sequence[str] = (),
+    related: int = RELATED,
+    retrieved: int = RETRIEVED,
+    skipped: Counter[str] | None = None,
+) -> Iterator[Example]:
+    """Examples of all three steps from `count` dialogues, or without end, in the order in which they would be asked.
+
+    `skipped`, where given, is increased by the examples that could not be made, by step.
+    """
+    for generated in dialogues(split, seed, count, sessions=sessions, families=families):
+        gold = GoldBank(embedder, related)
+        yield from gold.remember(generated)
+        yield from gold.ask(generated, retrieved)
+        gold.close()
+        if skipped is not None:
+            skipped.update(gold.skipped)
+
+
+def same_decision(gold: str, given: str) -> bool:
+    """Whether a Memory Manager's reply does what the gold reply does: the same operation, on the same entry."""
+    wanted, found = json_object(gold) or {}, json_object(given) or {}
+    return bool(wanted) and all(wanted.get(name) == found.get(name) for name in ("operation", "index"))
+
+
+def _json(**reply: Any) -> str:
+    return json.dumps(reply, ensure_ascii=False)

@@ -1,0 +1,97 @@
+"""The teacher: its replies are what the product's parsers read as the gold."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import pytest
+
+from memory_r1.answer import parse_answer
+from memory_r1.bank import MemoryBank
+from memory_r1.flow import run
+from memory_r1.manager import parse_facts, parse_operation, remember
+from memory_r1.testing import HashEmbedder, ScriptedLLM
+from memory_r1.train.generate import generate
+from memory_r1.train.teacher import SCOPE, GoldBank, examples, same_decision
+from memory_r1.train.wording import SPLITS, Split
+from memory_r1.types import Prompt, Reply
+
+EMBEDDER = HashEmbedder(256)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_the_product_driven_by_the_teacher_ends_with_the_gold_bank(split: Split) -> None:
+    for seed in range(5):
+        generated = generate(split, seed)
+        gold = GoldBank(EMBEDDER, related=60)
+        taught = list(gold.remember(generated))
+        assert gold.skipped["manage"] == 0
+        script = iter(taught)
+
+        def reply(prompt: Prompt, script=script) -> str:  # type: ignore[no-untyped-def]
+            example = next(script)
+            assert prompt.messages == example.prompt.messages
+            return str(example.reply)
+
+        bank = MemoryBank(embedder=EMBEDDER)
+        for turn in generated.dialogue.turns:
+            run(remember(turn, bank, SCOPE, k=60), ScriptedLLM(reply))
+        assert next(script, None) is None
+        assert sorted(entry.text for entry in bank.all(SCOPE)) == sorted(generated.bank().values())
+        assert sorted(entry.text for entry in gold.bank.all(SCOPE)) == sorted(generated.bank().values())
+
+
+def test_replies_are_read_as_the_gold_by_the_products_parsers() -> None:
+    skipped: Counter[str] = Counter()
+    made = list(examples("train", 1, EMBEDDER, count=3, skipped=skipped))
+    steps = Counter(example.prompt.step for example in made)
+    assert set(steps) == {"extract", "manage", "answer"}
+    assert skipped["manage"] < steps["manage"] / 10
+    for example in made:
+        if example.prompt.step == "extract":
+            assert parse_facts(example.reply) == (json.loads(example.reply)["facts"], True)
+        elif example.prompt.step == "answer":
+            reply = json.loads(example.reply)
+            answer = parse_answer(Reply(example.reply), (), ())
+            assert answer.readable
+            assert answer.known == (example.about != "adversarial")
+            assert not answer.known or answer.text == reply["answer"]
+            assert bool(reply["keep"]) == answer.known
+
+
+def test_an_operation_is_read_as_the_gold_one() -> None:
+    generated = generate("test", 2)
+    told = {(one.fact.text, one.attribute): (turn, one) for turn, facts in generated.told.items() for one in facts}
+    gold = GoldBank(EMBEDDER)
+    seen: Counter[str] = Counter()
+    for example in gold.remember(generated):
+        if example.prompt.step == "manage":
+            memories, _, fact = example.prompt.messages[1].content.partition("\nNew fact: ")
+            turn, wanted = told[fact, example.about]
+            shown = [line.split(". ", 1)[1] for line in memories.splitlines()[1:]]
+            related = [next(one for one in gold.bank.all(SCOPE) if one.text == text) for text in shown]
+            operation = parse_operation(Reply(example.reply), wanted.fact, related)
+            assert (operation.kind, operation.provenance.reason) == (wanted.kind, None)
+            if operation.entry:
+                assert operation.entry.text == generated.bank(before=turn)[wanted.entry]
+                assert operation.text == wanted.text
+            seen[operation.kind] += 1
+    assert set(seen) == {"ADD", "UPDATE", "DELETE", "NOOP"}
+
+
+def test_the_bank_before_a_turn_is_the_gold_bank_before_it() -> None:
+    generated = generate("train", 7)
+    turn = generated.dialogue.turns[40].id
+    gold = GoldBank(EMBEDDER)
+    list(gold.remember(generated, before=turn))
+    assert {entry.text for entry in gold.bank.all(SCOPE)} == set(generated.bank(before=turn).values())
+
+
+def test_decisions_are_the_same_when_operation_and_entry_are() -> None:
+    gold = '{"operation": "UPDATE", "index": 2, "text": "Ann has two dogs."}'
+    assert same_decision(gold, 'Sure: {"operation": "UPDATE", "index": 2, "text": "Two dogs."}')
+    assert not same_decision(gold, '{"operation": "UPDATE", "index": 1, "text": "Ann has two dogs."}')
+    assert not same_decision(gold, '{"operation": "DELETE", "index": 2}')
+    assert not same_decision(gold, "UPDATE")
+    assert same_decision('{"operation": "ADD"}', '{"operation": "ADD"}')
