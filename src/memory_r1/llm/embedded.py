@@ -118,6 +118,24 @@ class EmbeddedLLM:
             return {**reply, "model": self.name}
         return {"error": reply.get("error", reply)}
 
+    def follow(self, step: Step, prompt_ids: Sequence[int], max_tokens: int) -> list[int]:
+        """The tokens that follow greedily, the one that ends a reply included: no chat template, no grammar.
+
+        With the step's adapter. For comparing this runtime with another, token by token.
+        """
+        server = self._server
+        if server is None:
+            raise ModelUnavailable(f"the model {self.name} was closed; open it again")
+        body: dict[str, Any] = {"prompt": list(prompt_ids), "max_tokens": max_tokens, "temperature": 0.0, "top_k": 1}
+        body |= {"cache_prompt": True, "return_tokens": True, "verbose": True, **self._lora(step)}
+        try:
+            reply = server.handle_completions(body)
+        except (RuntimeError, ValueError) as error:
+            raise ModelUnavailable(f"the model {self.name} refused a {step!r} prompt: {error}") from error
+        if "__verbose" not in reply:
+            raise ModelUnavailable(f"the model {self.name} failed at a {step!r} prompt: {reply['error']['message']}")
+        return list(reply["__verbose"]["tokens"])
+
     @contextmanager
     def _counted(self, n: int) -> Iterator[bool]:
         """Counts n requests as running; gives whether there is one, alone."""
@@ -167,10 +185,13 @@ class EmbeddedLLM:
             body["top_logprobs"] = 1  # 0 would give no log-probabilities at all
         if prompt.schema is not None:
             body["grammar"] = grammar(prompt.schema)
-        if self._adapter_files:
-            chosen = self._adapters.get(prompt.step)
-            body["lora"] = [{"id": i, "scale": float(f == chosen)} for i, f in enumerate(self._adapter_files)]
-        return body
+        return body | self._lora(prompt.step)
+
+    def _lora(self, step: Step) -> dict[str, Any]:
+        if not self._adapter_files:
+            return {}
+        chosen = self._adapters.get(step)
+        return {"lora": [{"id": i, "scale": float(f == chosen)} for i, f in enumerate(self._adapter_files)]}
 
     def _reply(self, prompt: Prompt, chunks: Sequence[Mapping[str, Any]]) -> Reply:
         adapter = self._adapters.get(prompt.step)

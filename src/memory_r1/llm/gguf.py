@@ -113,7 +113,7 @@ def _parse(reader: _Reader, magic: bytes, keys: Collection[str]) -> Header:
     alignment = 32
     for _ in range(n_pairs):
         key = reader.string()
-        value = reader.value(reader.scalar("I"), keep := key in keys or key == "general.alignment")
+        value = reader.value(reader.scalar("I"), key in keys or key == "general.alignment")
         if key == "general.alignment":
             alignment = value
         if key in keys:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 ARCHITECTURES = ("llama", "qwen2")
+_PRE = "tokenizer.ggml.pre"
 
 
 @contextmanager
@@ -82,6 +83,7 @@ def _convert(gguf: Path, folder: Path) -> None:
         import gguf as _  # noqa: F401  (transformers reads through it)
         import torch
         from safetensors import SafetensorError
+        from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
         from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".convert-", ignore_cleanup_errors=True) as temporary:
         target = Path(temporary) / "model"
@@ -91,6 +93,9 @@ def _convert(gguf: Path, folder: Path) -> None:
                 gguf.parent, gguf_file=gguf.name, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
             )
             tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+            if read_header(gguf, (_PRE,)).metadata.get(_PRE) == "smollm":
+                # transformers does not look at it: SmolLM2's tokenizer cuts digits apart before all else.
+                tokenizer.backend_tokenizer.pre_tokenizer = Sequence([Digits(True), ByteLevel(add_prefix_space=False)])
             model.save_pretrained(target)
             tokenizer.save_pretrained(target)
         except (ValueError, KeyError, RuntimeError, SafetensorError) as error:

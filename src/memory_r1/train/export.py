@@ -118,7 +118,7 @@ def read_adapter(folder: Path) -> dict[str, LowRank]:
         match = _TENSOR.fullmatch(name)
         if match is None:
             raise InvalidInput(
-                f"{folder} holds {name}: only LoRA of linear layers is exported (no trained embeddings, biases, norms or "
+                f"{folder} holds {name}: only LoRA of linear layers is exported (no trained embeddings, biases or "
                 "modules_to_save)"
             )
         if not np.isfinite(tensor).all():
@@ -168,7 +168,7 @@ def _supported(config: Any, folder: Path) -> Mapping[str, Any]:
     return config
 
 
-def _tensor_name(architecture: str, blocks: int, module: str) -> str:
+def _tensor_name(architecture: str, blocks: Any, module: str) -> str:
     with train_extra():
         import gguf
     kinds = {name: kind for kind, name in gguf.MODEL_ARCH_NAMES.items()}
@@ -201,7 +201,7 @@ def _write(
     for key, value in metadata.items():
         if value is not None:
             writer.add_string(key, value)
-    kind = np.dtype(np.float16 if dtype == "f16" else np.float32)
+    kind = np.float16 if dtype == "f16" else np.float32
     for target, layer in tensors.items():
         factor = np.float32(layer.scale * layer.rank / alpha)
         for side, array in (("a", layer.a_RI), ("b", layer.b_OR * factor)):

@@ -1,0 +1,87 @@
+"""`memory-r1 train export` and `train parity`, on a tiny model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from memory_r1.llm.embedded import EmbeddedLLM
+from memory_r1.types import Message, Prompt
+from memory_r1.weights import find
+
+torch = pytest.importorskip("torch")
+for package in ("transformers", "peft", "gguf", "safetensors"):
+    pytest.importorskip(package)
+
+import tiny  # noqa: E402
+from peft import LoraConfig, get_peft_model  # noqa: E402
+from transformers import AutoTokenizer  # noqa: E402
+
+from memory_r1.cli import main  # noqa: E402
+from memory_r1.train.base import load_base, trainable  # noqa: E402
+from memory_r1.train.material import product_prompts  # noqa: E402
+from memory_r1.train.parity import prompt_ids  # noqa: E402
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> tuple[Path, Path]:
+    """A tiny model and an adapter of it, which does nothing yet."""
+    base = tiny.write_gguf(tiny.model("llama"), tmp_path / "base.gguf")
+    model, _ = load_base(base, cache=tmp_path)
+    get_peft_model(model, LoraConfig(r=4, target_modules="all-linear")).save_pretrained(tmp_path / "adapter")
+    return base, tmp_path / "adapter"
+
+
+def test_export_writes_a_file_that_loads_and_says_how_to_use_it(trained: tuple[Path, Path]) -> None:
+    base, adapter = trained
+    done = CliRunner().invoke(main, ["train", "export", str(adapter), "--base", str(base)])
+    assert (done.exit_code, done.output) == (
+        0,
+        f"{adapter}/adapter.gguf: 0.0 MB. Use it: --adapter manage={adapter}/adapter.gguf (or extract, answer)\n",
+    )
+    EmbeddedLLM(base, adapters={"manage": adapter / "adapter.gguf"}, context_tokens=64).close()
+
+
+def test_an_error_is_one_line(trained: tuple[Path, Path]) -> None:
+    base, adapter = trained
+    (adapter / "adapter_config.json").unlink()
+    done = CliRunner().invoke(main, ["train", "export", str(adapter), "--base", str(base)])
+    assert done.exit_code == 1
+    assert done.output == f"Error: {adapter} holds no PEFT adapter: there is no adapter_config.json in it\n"
+
+
+def test_parity_shows_the_figures_and_writes_every_reply(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    base, adapter = trained
+    out = tmp_path / "parity.json"
+    arguments = ["--base", str(base), "--prompts", "1", "--step", "manage", "--step", "answer", "--out", str(out)]
+    environment = {"MEMORY_R1_MODELS": str(tmp_path)}
+    done = CliRunner().invoke(main, ["train", "parity", str(adapter), *arguments, "--json"], env=environment)
+    assert done.exit_code == 0
+    written = json.loads(out.read_text(encoding="utf-8"))
+    assert json.loads(done.stdout) == written["steps"]
+    assert {step: (f["prompts"], f["same_prompt"], f["readable"]) for step, f in written["steps"].items()} == {
+        "manage": (1, 1.0, 0.0),
+        "answer": (1, 1.0, 0.0),
+    }
+    assert [reply["step"] for reply in written["replies"]] == ["manage", "answer"]
+    assert written["base"] == "base.gguf"
+
+
+@pytest.mark.models
+@pytest.mark.usefixtures("needs_smollm2")
+def test_both_runtimes_cut_prompts_alike_for_the_real_model() -> None:
+    file = find("smollm2")
+    tokenizer = AutoTokenizer.from_pretrained(trainable(file))
+    prompts = [product_prompts(step, 1)[0] for step in ("extract", "manage", "answer")]
+    # Where transformers alone cuts otherwise: several spaces before a digit.
+    prompts.append(Prompt("extract", (Message("user", "Pi is   3.14159, don't  say 22/7;\n\n x² ≈ 日本 🦊"),)))
+    with EmbeddedLLM(file, context_tokens=2048) as llm:
+        counted = [reply.prompt_tokens for reply in llm.complete([_short(prompt) for prompt in prompts])]
+    assert counted == [len(prompt_ids(prompt, tokenizer)) for prompt in prompts]
+
+
+def _short(prompt: Prompt) -> Prompt:
+    return Prompt(prompt.step, prompt.messages, max_tokens=1, logprobs=False)
