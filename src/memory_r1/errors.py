@@ -13,6 +13,9 @@ MemoryR1Error
 │   ├── BankBusy                     another process holds it too long
 │   ├── BankFull                     the disk is full or read-only
 │   └── EmbedderMismatch             its vectors come from another embedder
+├── TrainingError                    a training run that cannot go on
+│   ├── Diverged                     its loss is no number
+│   └── CheckpointFailed             it could not be written
 └── ModelError                       a language model or an embedder
     ├── ModelUnavailable             not reachable, timed out, refused
     ├── WeightsMissing               a model file is absent or has the wrong checksum
@@ -70,6 +73,18 @@ class BankFull(BankError):
 
 class EmbedderMismatch(BankError):
     """The file's vectors come from another embedder than the one it was opened with."""
+
+
+class TrainingError(MemoryR1Error):
+    """A training run cannot go on; its last whole checkpoint is intact."""
+
+
+class Diverged(TrainingError):
+    """The loss is not a finite number."""
+
+
+class CheckpointFailed(TrainingError):
+    """A checkpoint could not be written, as on a full disk."""
 
 
 class ModelError(MemoryR1Error):

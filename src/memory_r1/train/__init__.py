@@ -1,0 +1,1 @@
+"""Learning the policies: reinforcement learning of the Memory Manager and the Answer Agent from outcomes."""

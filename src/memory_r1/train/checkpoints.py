@@ -1,0 +1,91 @@
+"""What every trainer here does on top of Hugging Face's: checkpoints that are whole, and no step on a broken loss."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from memory_r1.errors import CheckpointFailed, Diverged, InvalidInput
+from memory_r1.train.config import TrainConfig
+from memory_r1.train.runs import COMPLETE
+
+
+class Guarded:
+    """A mixin that stands before a Trainer."""
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
+        loss = super().training_step(model, inputs, num_items_in_batch)  # type: ignore[misc]
+        step = self.state.global_step + 1  # type: ignore[attr-defined]
+        if not torch.isfinite(loss):
+            raise Diverged(
+                f"the loss of step {step} is {loss.item()}; nothing was changed by it. Go on from the last checkpoint "
+                "with a lower learning_rate"
+            )
+        return loss
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Whole, or not at all: a checkpoint without its last file is none."""
+        step, args = self.state.global_step, self.args  # type: ignore[attr-defined]
+        path = Path(args.output_dir) / f"checkpoint-{step}"
+        try:
+            super()._save_checkpoint(model, trial)  # type: ignore[misc]
+            self._save_more(path)
+            if args.should_save:
+                (path / COMPLETE).write_text(json.dumps({"step": step}), encoding="utf-8")
+        except (OSError, RuntimeError, SafetensorError) as error:
+            shutil.rmtree(path, ignore_errors=True)
+            raise CheckpointFailed(
+                f"{path} could not be written ({error}); make room on the disk and run the same command again: it goes "
+                "on from the checkpoint before"
+            ) from error
+
+    def _save_more(self, path: Path) -> None:
+        """What a checkpoint holds besides."""
+
+
+def shared_settings(config: TrainConfig, folder: Path, use_cpu: bool | None) -> dict[str, Any]:
+    """Hugging Face's training arguments that every algorithm takes from our config."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))  # as torchrun and accelerate launch say
+    if config.groups % processes:
+        raise InvalidInput(f"groups ({config.groups}) must be a multiple of the processes ({processes})")
+    return {
+        "output_dir": str(folder),
+        "per_device_train_batch_size": config.group_size,
+        "gradient_accumulation_steps": config.groups // processes,
+        "max_steps": config.steps,
+        "learning_rate": config.learning_rate,
+        "lr_scheduler_type": "constant_with_warmup",
+        "warmup_steps": config.warmup,
+        "weight_decay": 0.0,
+        "max_grad_norm": config.max_grad_norm,
+        "seed": config.seed,
+        "use_cpu": not torch.cuda.is_available() if use_cpu is None else use_cpu,
+        "bf16": config.bf16,
+        "gradient_checkpointing": config.checkpointing,
+        "save_strategy": "steps",
+        "save_steps": config.save_every,
+        "save_total_limit": config.keep,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "report_to": list(config.report),
+        "remove_unused_columns": False,
+        "disable_tqdm": True,
+    }
+
+
+def order(samples: int, total: int, seed: int) -> list[int]:
+    """The first `total` samples that a run takes: all of them in one order, all in another, and so on.
+
+    Samplers with a state of their own forget, when a run goes on, which order they had come to.
+    """
+    epochs = [random.Random(f"{seed} {epoch}").sample(range(samples), samples) for epoch in range(-(-total // samples))]
+    return list(chain.from_iterable(epochs))[:total]

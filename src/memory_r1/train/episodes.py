@@ -1,0 +1,173 @@
+"""Episodes: the product's own flows with a reward at the end, and what the trained agent said on the way.
+
+An episode acts on a bank of its own (a fork). Nothing of the agents is written a second time here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import NamedTuple, Protocol, TypeVar
+
+from memory_r1.answer import RETRIEVED, answer_from, ask
+from memory_r1.bank import MemoryBank
+from memory_r1.embed import Embedder
+from memory_r1.flow import LLM, Flow, run_batch
+from memory_r1.manager import RELATED, UNREADABLE, decide_and_apply
+from memory_r1.train.rewards import Reward, RewardConfig, combined, growth, overlap, rightness
+from memory_r1.train.samples import SCOPE, AnswerSample, Known, ManagerSample, bank_of
+from memory_r1.types import MemoryEntry, Prompt, Reply, Retrieved, Step
+
+T = TypeVar("T")
+
+_PLAIN = RewardConfig()
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)  # shown nowhere
+
+
+class Exchange(NamedTuple):
+    """What the trained agent was asked, and what it said."""
+
+    prompt: Prompt
+    reply: Reply
+
+
+@dataclass(slots=True)
+class Rollout:
+    """One episode that was played: its reward, and every exchange of the trained agent, in order."""
+
+    reward: Reward
+    exchanges: list[Exchange] = field(default_factory=list)
+
+
+def manager_episode(
+    sample: ManagerSample,
+    bank: MemoryBank,
+    config: RewardConfig = _PLAIN,
+    *,
+    related: int = RELATED,
+    retrieved: int = RETRIEVED,
+) -> Flow[Reward]:
+    """Decide what each fact of the turn does to `bank`, which is changed; then answer the linked questions from it."""
+    before, parts = bank.all(SCOPE), dict[str, float]()
+    if config.increment:
+        parts["before"], _ = yield from _answered(sample, bank, config, retrieved)
+    logged = []
+    for fact in sample.facts:
+        logged.append((yield from decide_and_apply(fact, sample.turn, bank, SCOPE, related)))
+    parts["metric"], answers = yield from _answered(sample, bank, config, retrieved)
+    readable = [one.provenance.reason not in UNREADABLE for one in logged if one.provenance.prompt_version]
+    parts["unreadable"] = readable.count(False) / max(1, len(readable))
+    parts["growth"] = growth(before, bank.all(SCOPE), [fact.text for fact in sample.facts])
+    return Reward(combined(config, parts), parts, [one.kind for one in logged], answers, readable)
+
+
+def _answered(
+    sample: ManagerSample, bank: MemoryBank, config: RewardConfig, retrieved: int
+) -> Flow[tuple[float, list[str]]]:
+    """(mean rightness over the linked questions, the answers)."""
+    right, answers = 0.0, []
+    for asked in sample.questions:
+        answer = yield from ask(asked.text, bank, SCOPE, k=retrieved)
+        right += yield from rightness(answer, asked, config.metric)
+        answers.append(answer.text)
+    return right / max(1, len(sample.questions)), answers
+
+
+def answer_episode(sample: AnswerSample, config: RewardConfig = _PLAIN) -> Flow[Reward]:
+    """Keep the memories that tell, and answer."""
+    memories = [_retrieved(known, place) for place, known in enumerate(sample.memories)]
+    answer = yield from answer_from(sample.question.text, memories)
+    parts = {
+        "metric": (yield from rightness(answer, sample.question, config.metric)),
+        "unreadable": float(not answer.readable),
+        "support": overlap([int(entry.id) for entry in answer.used], sample.supporting),
+    }
+    return Reward(combined(config, parts), parts, (), [answer.text], [answer.readable])
+
+
+def _retrieved(known: Known, place: int) -> Retrieved:
+    """A memory as a search gives it; its id is its place."""
+    when = known.event_time or _LONG_AGO
+    entry = MemoryEntry(str(place), known.text, SCOPE, when, when, 0, known.speaker, known.event_time)
+    return Retrieved(entry, 1.0 / (place + 1), 0.0)
+
+
+def play(make: Callable[[], Flow[Reward]], count: int, llm: LLM, step: Step) -> list[Rollout]:
+    """`count` episodes in lockstep, with the exchanges of the step that is trained."""
+    exchanges: list[list[Exchange]] = [[] for _ in range(count)]
+    flows = [observed(make(), step, into) for into in exchanges]
+    return [Rollout(*one) for one in zip(run_batch(flows, llm), exchanges, strict=True)]
+
+
+def observed(flow: Flow[T], step: Step, into: list[Exchange]) -> Flow[T]:
+    """The same flow, whose exchanges of one step are noted."""
+    try:
+        prompt = next(flow)
+        while True:
+            reply = yield prompt
+            if prompt.step == step:
+                into.append(Exchange(prompt, reply))
+            prompt = flow.send(reply)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+
+
+class Task(Protocol):
+    """What is trained: the step that the policy plays, and for each sample a maker of episodes."""
+
+    step: Step
+
+    def __len__(self) -> int: ...
+
+    def maker(self, place: int) -> Callable[[], Flow[Reward]]: ...
+
+    def name(self, place: int) -> str: ...
+
+
+@dataclass(slots=True)
+class ManagerTask:
+    """Every episode of a sample acts on a fork of the one bank before it."""
+
+    samples: Sequence[ManagerSample]
+    embedder: Embedder
+    reward: RewardConfig = _PLAIN
+    related: int = RELATED
+    retrieved: int = RETRIEVED
+    step: Step = "manage"
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def name(self, place: int) -> str:
+        return self.samples[place].id
+
+    def maker(self, place: int) -> Callable[[], Flow[Reward]]:
+        sample = self.samples[place]
+        bank = bank_of(sample.bank, self.embedder)
+        return lambda: manager_episode(sample, bank.fork(), self.reward, related=self.related, retrieved=self.retrieved)
+
+
+@dataclass(slots=True)
+class AnswerTask:
+    """`retrieved`: the best so many of each sample's memories are shown."""
+
+    samples: Sequence[AnswerSample]
+    reward: RewardConfig = _PLAIN
+    retrieved: int = RETRIEVED
+    step: Step = "answer"
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def name(self, place: int) -> str:
+        return self.samples[place].id
+
+    def maker(self, place: int) -> Callable[[], Flow[Reward]]:
+        sample = self.samples[place]
+        shown = replace(
+            sample,
+            memories=sample.memories[: self.retrieved],
+            supporting=tuple(one for one in sample.supporting if one < self.retrieved),
+        )
+        return lambda: answer_episode(shown, self.reward)

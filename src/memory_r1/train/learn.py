@@ -1,0 +1,140 @@
+"""One training run from its parts to its adapter: what the command and the tests call."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import PrinterCallback, TrainerCallback
+
+from memory_r1.errors import AdapterMismatch, InvalidInput
+from memory_r1.flow import LLM, Roles
+from memory_r1.train.config import TrainConfig
+from memory_r1.train.critic import Critic, critic_of
+from memory_r1.train.episodes import Task
+from memory_r1.train.policy import Policy
+from memory_r1.train.runs import Progress, Run, transcript
+from memory_r1.train.trainer import Group, GroupGRPOTrainer, PPOTrainer, Seat
+from memory_r1.types import Step
+
+
+def prepared(base: Any, config: TrainConfig, start: Path | None = None) -> tuple[Any, Critic | None]:
+    """(the model that learns, PPO's critic). `start` is the folder of an adapter to begin from.
+
+    Raises AdapterMismatch when that adapter is not of this model.
+    """
+    torch.manual_seed(config.seed)
+    lora = lora_config(config)
+    critic = critic_of(base, lora) if config.algo == "ppo" else None
+    if start is not None:
+        try:
+            return PeftModel.from_pretrained(base, start, is_trainable=True), critic
+        except (ValueError, RuntimeError, OSError, KeyError) as error:
+            raise AdapterMismatch(f"the adapter {start} cannot be trained on {config.model}: {error}") from error
+    return (get_peft_model(base, lora) if lora else base), critic
+
+
+def lora_config(config: TrainConfig) -> LoraConfig | None:
+    settings = config.lora
+    if settings.rank == 0:
+        return None
+    return LoraConfig(
+        r=settings.rank, lora_alpha=settings.alpha, target_modules=list(settings.targets), lora_dropout=0.0, bias="none"
+    )
+
+
+def learn(
+    config: TrainConfig,
+    run: Run,
+    model: Any,
+    tokenizer: Any,
+    task: Task,
+    frozen: Mapping[Step, LLM],
+    *,
+    critic: Critic | None = None,
+    progress: Progress = lambda _step, _metrics: None,
+    use_cpu: bool | None = None,
+) -> Path:
+    """Train by GRPO or PPO until `config.steps`, from the run's last whole checkpoint on; returns the adapter's folder.
+
+    `frozen` plays the steps that are not trained. Ctrl-C ends the step that runs, saves, and raises KeyboardInterrupt;
+    a second one stops at once. Raises Diverged and CheckpointFailed; the last whole checkpoint is then intact.
+    """
+    if not len(task):
+        raise InvalidInput("there is no sample to learn from; data without questions cannot train")
+    if config.algo == "sft" or (config.algo == "ppo") != (critic is not None):
+        raise InvalidInput("PPO needs a critic, GRPO has none, and sft is train/sft.py's")
+    policy = Policy(model, tokenizer, temperature=config.temperature, context_tokens=config.context)
+    seat = Seat(policy, Roles(by_step={**frozen, task.step: policy}))
+
+    def tell(step: int, groups: Sequence[Group]) -> None:
+        run.tell(transcript(step + 1, group.sample, group.rollouts) for group in groups)
+
+    options: dict[str, Any] = {"on_rollouts": tell, "use_cpu": use_cpu}
+    arguments = (model, tokenizer, task, seat, config, run.checkpoints)
+    trainer = PPOTrainer(*arguments, critic=critic, **options) if critic else GroupGRPOTrainer(*arguments, **options)
+    return fit(trainer, run, config, progress)
+
+
+def fit(trainer: Any, run: Run, config: TrainConfig, progress: Progress) -> Path:
+    """Let a trainer go on from the run's last whole checkpoint to `config.steps`; returns the adapter's folder."""
+    keeper = Keeper(run, progress, config.epochs)
+    trainer.add_callback(keeper)
+    trainer.remove_callback(PrinterCallback)
+    checkpoint, step = run.resume()
+    if step < config.steps:
+        with keeper.stopping():
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    elif checkpoint:
+        trainer._load_from_checkpoint(str(checkpoint))
+    if keeper.stopped:
+        raise KeyboardInterrupt
+    if trainer.accelerator.is_main_process:
+        trained = trainer.accelerator.unwrap_model(trainer.model)
+        adapters = {"selected_adapters": ["default"]} if hasattr(trained, "peft_config") else {}
+        trained.save_pretrained(run.adapter, **adapters)
+        trainer.processing_class.save_pretrained(run.adapter)
+    return run.adapter
+
+
+class Keeper(TrainerCallback):  # type: ignore[misc]
+    """Writes what a trainer logs into the run's folder, and ends training in good order on Ctrl-C."""
+
+    def __init__(self, run: Run, progress: Progress, epochs: int) -> None:
+        self._run, self._progress, self._epochs = run, progress, epochs
+        self.stopped = False
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any) -> None:
+        del args, control
+        if state.is_world_process_zero and logs and "train_runtime" not in logs:
+            self._run.log(state.global_step, logs)
+            self._progress(state.global_step, logs)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        del args
+        if self.stopped and state.global_step % self._epochs == 0:
+            control.should_save = control.should_training_stop = True
+
+    @contextmanager
+    def stopping(self) -> Iterator[None]:
+        """Within, the first Ctrl-C asks to stop after the step that runs."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.getsignal(signal.SIGINT)
+
+        def stop(*_: Any) -> None:
+            self.stopped = True
+            signal.signal(signal.SIGINT, before)
+
+        signal.signal(signal.SIGINT, stop)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)

@@ -1,0 +1,324 @@
+"""A policy: a causal language model that replies to prompts, and whose replies can be scored and learned from.
+
+Memory prompts are long, replies short, and the replies of a group share their prompt. So the prompt is read once for
+all of them, when they are sampled and again when they are scored:
+
+    sequence    prompt ............ | reply 1 ... | reply 2 ...... | reply 3 ..
+    positions   0 ............. P-1 | P P+1 ...   | P P+1 ......   | P P+1 ..
+    sees        itself              | prompt and itself | prompt and itself | ...
+
+which gives the same numbers as each prompt and reply on their own.
+
+    G  replies to one prompt     T  tokens of the longest     N  tokens of all replies     S  prompt and all replies
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from memory_r1.errors import InvalidInput
+from memory_r1.types import Prompt, Reply
+
+_PROMPT = -1  # owner of the prompt's tokens; replies are 0..G-1
+
+
+class Sampled(NamedTuple):
+    """One reply as it was sampled: its tokens, the one that ends it among them, and their log-probabilities."""
+
+    token_ids: list[int]
+    logprobs: list[float]
+    ended: bool
+
+
+class Scored(NamedTuple):
+    """`entropy_GT` in nats, of the whole distribution that each token was sampled from."""
+
+    logp_GT: Tensor
+    mask_GT: Tensor
+    entropy_GT: Tensor
+
+
+class Packed(NamedTuple):
+    """A prompt and its replies as one sequence; `before_N` says which place predicts each token of the replies."""
+
+    ids_S: Tensor
+    positions_S: Tensor
+    owner_S: Tensor
+    before_N: Tensor
+    lengths: tuple[int, ...]
+
+
+def pack(prompt_ids: Sequence[int], replies: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> Packed:
+    """Neither the prompt nor a reply may be empty."""
+    P = len(prompt_ids)
+    if not P or not replies or not all(map(len, replies)):
+        raise InvalidInput("a group needs a prompt and replies of at least one token each")
+    ids, positions, owner, before = list(prompt_ids), list(range(P)), [_PROMPT] * P, []
+    for g, reply in enumerate(replies):
+        start = len(ids)
+        before += [P - 1, *range(start, start + len(reply) - 1)]
+        ids += reply
+        positions += range(P, P + len(reply))
+        owner += [g] * len(reply)
+    ids_S, positions_S, owner_S, before_N = (torch.tensor(x, device=device) for x in (ids, positions, owner, before))
+    return Packed(ids_S, positions_S, owner_S, before_N, tuple(map(len, replies)))
+
+
+def block_mask(owner_Q: Tensor, owner_S: Tensor, dtype: torch.dtype) -> Tensor:
+    """What the last Q tokens of a sequence see of it, as (1, 1, Q, S) to be added to attention scores: 0 or -inf.
+
+    The prompt's tokens see what stands before them in it, a reply's the prompt and what stands before them in the
+    reply.
+    """
+    Q, S = len(owner_Q), len(owner_S)
+    place_S = torch.arange(S, device=owner_S.device)
+    earlier_QS = place_S[None, :] <= place_S[S - Q :, None]
+    own_QS = (owner_S[None, :] == _PROMPT) | (owner_S[None, :] == owner_Q[:, None])
+    mask_QS = torch.zeros(Q, S, dtype=dtype, device=owner_S.device)
+    return mask_QS.masked_fill_(~(earlier_QS & own_QS), torch.finfo(dtype).min)[None, None]
+
+
+def score_group(
+    model: Any,
+    prompt_ids: Sequence[int],
+    replies: Sequence[Sequence[int]],
+    *,
+    temperature: float = 1.0,
+    entropy_gradient: bool = False,
+) -> Scored:
+    """Log-probabilities of G replies to one prompt, with gradients where they are on, all from one forward pass.
+
+    Only the replies' tokens are projected on the vocabulary. The model may be wrapped (PEFT, DDP); its attention must
+    be "sdpa" or "eager", since flash attention takes no such mask.
+    """
+    logits_NV, packed = _packed_logits(model, prompt_ids, replies)
+    logits_NV = logits_NV.float() / temperature
+    total_N = torch.logsumexp(logits_NV, dim=-1)
+    logp_N = logits_NV.gather(-1, packed.ids_S[len(prompt_ids) :, None])[:, 0] - total_N
+    with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
+        logits_NV = logits_NV if entropy_gradient else logits_NV.detach()
+        entropy_N = total_N - (torch.softmax(logits_NV, dim=-1) * logits_NV).sum(-1)
+    if not entropy_gradient:
+        entropy_N = entropy_N.detach()
+    return Scored(
+        _by_reply(logp_N, packed.lengths),
+        _by_reply(torch.ones_like(logp_N), packed.lengths).detach(),
+        _by_reply(entropy_N, packed.lengths),
+    )
+
+
+def _packed_logits(model: Any, prompt_ids: Sequence[int], replies: Sequence[Sequence[int]]) -> tuple[Tensor, Packed]:
+    first = next(model.parameters())
+    packed = pack(prompt_ids, replies, first.device)
+    output = model(
+        input_ids=packed.ids_S[None],
+        position_ids=packed.positions_S[None],
+        attention_mask=block_mask(packed.owner_S, packed.owner_S, activation_dtype(model, first.device)),
+        logits_to_keep=packed.before_N,
+        use_cache=False,
+    )
+    return output.logits[0], packed
+
+
+def activation_dtype(model: Any, device: torch.device) -> torch.dtype:
+    """What attention scores are computed in: autocast's type where it is on, else the embeddings'."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.get_autocast_dtype(device.type)
+    inner = getattr(model, "module", model)  # as wrapped by DDP
+    return inner.get_input_embeddings().weight.dtype
+
+
+def _by_reply(values_N: Tensor, lengths: Sequence[int]) -> Tensor:
+    """(G, T), padded with 0."""
+    return torch.nn.utils.rnn.pad_sequence(list(values_N.split(list(lengths))), batch_first=True)
+
+
+@torch.no_grad()  # type: ignore[untyped-decorator]
+def sample_group(
+    model: Any,
+    prompt_ids: Sequence[int],
+    G: int,
+    *,
+    max_tokens: int,
+    end_ids: frozenset[int],
+    temperature: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> list[Sampled]:
+    """G replies to one prompt, which is read once; `temperature=0` takes the likeliest token each time.
+
+    The replies grow side by side in one sequence, a token each a step, so that the prompt's keys and values are never
+    copied. Log-probabilities are those of the distribution sampled from (at temperature 0, of the model's own).
+    """
+    device = next(model.parameters()).device
+    dtype = activation_dtype(model, device)
+    output = model(input_ids=torch.tensor([list(prompt_ids)], device=device), use_cache=True, logits_to_keep=1)
+    owner_S = torch.full((len(prompt_ids),), _PROMPT, device=device)
+    logits_AV = output.logits[0].expand(G, -1)
+    tokens: list[list[int]] = [[] for _ in range(G)]
+    logprobs: list[list[float]] = [[] for _ in range(G)]
+    ended = [False] * G
+    growing = list(range(G))
+    for step in range(max_tokens):
+        token_A, logp_A = _draw(logits_AV.float(), temperature, generator)
+        for g, token, logp in zip(growing, token_A.tolist(), logp_A.tolist(), strict=True):
+            tokens[g].append(token)
+            logprobs[g].append(logp)
+            ended[g] = token in end_ids
+        going_on = [place for place, g in enumerate(growing) if not ended[g]]
+        if not going_on or step == max_tokens - 1:
+            break
+        growing = [growing[place] for place in going_on]
+        owner_A = torch.tensor(growing, device=device)
+        owner_S = torch.cat([owner_S, owner_A])
+        output = model(
+            input_ids=token_A[going_on][None],
+            position_ids=torch.full((1, len(growing)), len(prompt_ids) + step, device=device),
+            attention_mask=block_mask(owner_A, owner_S, dtype),
+            past_key_values=output.past_key_values,
+            use_cache=True,
+        )
+        logits_AV = output.logits[0]
+    return [Sampled(*one) for one in zip(tokens, logprobs, ended, strict=True)]
+
+
+def _draw(logits_AV: Tensor, temperature: float, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    logp_AV = torch.log_softmax(logits_AV / (temperature or 1.0), dim=-1)
+    if temperature == 0:
+        token_A = logp_AV.argmax(-1)
+    else:
+        # On the CPU wherever the model is: the same seed then draws the same, and generators have a device.
+        token_A = torch.multinomial(logp_AV.exp().cpu(), 1, generator=generator)[:, 0].to(logp_AV.device)
+    return token_A, logp_AV.gather(-1, token_A[:, None])[:, 0]
+
+
+class Policy:
+    """An LLM over a Hugging Face causal model, sampled without any constraint: a prompt's schema is not used.
+
+    So the log-probabilities of a reply are those of what was sampled. `temperature` stands in place of the prompts'
+    (0 is greedy). Equal prompts in one batch are read once, and greedy replies to them are computed once. A reply's
+    `token_ids` and `logprobs` include the token that ends it, which is learned too.
+
+    `adapter` names the PEFT adapter that plays; "" is the base model without any; None is whatever is active. A prompt
+    that leaves no room for its reply in `context_tokens` (default: what the model was made for) gives "overflow".
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        temperature: float = 1.0,
+        adapter: str | None = None,
+        context_tokens: int | None = None,
+        name: str = "policy",
+        seed: int = 0,
+    ) -> None:
+        self.model, self.tokenizer, self.name = model, tokenizer, name
+        self.temperature, self.adapter = temperature, adapter
+        limits = (context_tokens, getattr(model.config, "max_position_embeddings", None))
+        self.context_tokens: int | None = min((limit for limit in limits if limit), default=None)
+        self.end_ids = end_ids(model, tokenizer)
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def seed(self, *numbers: int) -> None:
+        """What is sampled from here on depends on these numbers alone, whatever was sampled before."""
+        value = 0
+        for number in numbers:
+            value = (value * 1_000_003 + number + 1) % (1 << 63)
+        self.generator.manual_seed(value)
+
+    def prompt_ids(self, prompt: Prompt) -> list[int]:
+        return chat_ids(self.tokenizer, prompt)
+
+    def complete(self, prompts: Sequence[Prompt]) -> list[Reply]:
+        """One reply per prompt, in order."""
+        replies: list[Reply | None] = [None] * len(prompts)
+        alike: dict[tuple[tuple[int, ...], int], list[int]] = {}
+        for place, prompt in enumerate(prompts):
+            alike.setdefault((tuple(self.prompt_ids(prompt)), prompt.max_tokens), []).append(place)
+        with self._playing():
+            for (ids, max_tokens), places in alike.items():
+                for place, reply in zip(places, self._group(ids, max_tokens, len(places)), strict=True):
+                    replies[place] = reply
+        return [reply for reply in replies if reply is not None]
+
+    def _group(self, prompt_ids: tuple[int, ...], max_tokens: int, count: int) -> list[Reply]:
+        about: dict[str, Any] = {
+            "prompt_tokens": len(prompt_ids),
+            "model": self.name,
+            "context_tokens": self.context_tokens,
+        }
+        if self.context_tokens and len(prompt_ids) + max_tokens > self.context_tokens:
+            return [Reply("", stop="overflow", **about)] * count
+        G = 1 if self.temperature == 0 else count
+        sampled = sample_group(
+            self.model,
+            prompt_ids,
+            G,
+            max_tokens=max_tokens,
+            end_ids=self.end_ids,
+            temperature=self.temperature,
+            generator=self.generator,
+        )
+        replies = [
+            Reply(
+                self.tokenizer.decode(one.token_ids[: -1 if one.ended else None], skip_special_tokens=True),
+                completion_tokens=len(one.token_ids),
+                stop="end" if one.ended else "length",
+                adapter=self.adapter,
+                prompt_ids=prompt_ids,
+                token_ids=one.token_ids,
+                logprobs=one.logprobs,
+                **about,
+            )
+            for one in sampled
+        ]
+        return replies * (count // G)
+
+    @contextmanager
+    def _playing(self) -> Iterator[None]:
+        """In evaluation mode, without dropout and with a cache, and under the adapter that plays."""
+        training = self.model.training
+        self.model.eval()
+        try:
+            with using_adapter(self.model, self.adapter):
+                yield
+        finally:
+            self.model.train(training)
+
+
+@contextmanager
+def using_adapter(model: Any, name: str | None) -> Iterator[None]:
+    """Within, the PEFT adapter of this name is the active one; "": none is; None: as it was."""
+    if name is None or not hasattr(model, "peft_config"):
+        yield
+    elif name == "":
+        with model.disable_adapter():
+            yield
+    elif name == model.active_adapter:
+        yield
+    else:
+        before = model.active_adapter
+        model.set_adapter(name)
+        try:
+            yield
+        finally:
+            model.set_adapter(before)
+
+
+def end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Every token that ends a reply: the tokenizer's, and those that the model's generation config names."""
+    named = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    named = [named] if isinstance(named, int) else named or []
+    return frozenset(one for one in (tokenizer.eos_token_id, *named) if one is not None)
+
+
+def chat_ids(tokenizer: Any, prompt: Prompt) -> list[int]:
+    """A prompt's tokens up to where the reply begins, by the tokenizer's own chat template."""
+    messages: list[Mapping[str, str]] = [{"role": m.role, "content": m.content} for m in prompt.messages]
+    return list(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False))

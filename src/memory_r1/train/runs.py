@@ -1,0 +1,218 @@
+"""A run is a folder: what it is, what it learned, what was said, and where it can go on.
+
+    config.json         the settings, and what made it
+    metrics.jsonl       a line a step
+    transcripts.jsonl   a line a group that was sampled: prompt, replies, rewards; to be read by people
+    checkpoints/        whole ones have a `complete.json`
+    adapter/            the result
+    curves.png          reward, KL, entropy, … by step
+
+Killed at any point, the same command goes on from the last whole checkpoint, to the same bits.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from memory_r1.bench.results import provenance, pyplot, table
+from memory_r1.errors import CheckpointFailed, InvalidInput
+from memory_r1.files import json_lines, read_json
+from memory_r1.train.config import TrainConfig, config_of
+
+CONFIG, METRICS, TRANSCRIPTS = "config.json", "metrics.jsonl", "transcripts.jsonl"
+CHECKPOINTS, ADAPTER, CURVES = "checkpoints", "adapter", "curves.png"
+COMPLETE = "complete.json"
+ADJUSTABLE = ("steps", "save_every", "keep", "report")  # what may be another when a run goes on
+
+# The panels of curves.png, each with the metrics it shows.
+PANELS: Mapping[str, Sequence[str]] = {
+    "reward": ("reward", "reward/metric"),
+    "KL": ("kl",),
+    "entropy": ("entropy",),
+    "reply tokens": ("replies/tokens",),
+    "valid replies": ("replies/valid",),
+    "operations": ("operations/ADD", "operations/UPDATE", "operations/DELETE", "operations/NOOP"),
+    "explained variance": ("critic/explained_variance",),
+    "groups without variance": ("groups/without_variance",),
+    "loss": ("loss", "critic/loss"),
+}
+
+
+class Run:
+    """A run's folder. `about` goes into config.json once: data, versions, whatever made it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.checkpoints, self.adapter = folder / CHECKPOINTS, folder / ADAPTER
+
+    def claim(self, config: TrainConfig, about: Mapping[str, Any]) -> None:
+        """Make the folder this run's. Raises InvalidInput when it holds another."""
+        path = self.folder / CONFIG
+        if path.exists():
+            before = self.config
+            same = replace(before, **{name: getattr(config, name) for name in ADJUSTABLE})
+            if same != config:
+                other = [name for name, value in config.state.items() if before.state[name] != value]
+                different = ", ".join(name for name in other if name not in ADJUSTABLE)
+                raise InvalidInput(f"{self.folder} holds a run with another {different}; give another --out")
+            about = read_json(path).get("about", {})
+        elif self.folder.exists() and any(self.folder.iterdir()):
+            raise InvalidInput(f"{self.folder} is not empty and holds no run; give another --out")
+        with self._writing():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            text = json.dumps({"config": config.state, "about": dict(about), **provenance()}, indent=1)
+            partial = path.with_name(CONFIG + ".partial")
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(path)
+
+    @property
+    def config(self) -> TrainConfig:
+        return config_of(read_json(self.folder / CONFIG)["config"])
+
+    def last_checkpoint(self) -> Path | None:
+        """The newest that was written whole."""
+        whole = [path.parent for path in self.checkpoints.glob(f"checkpoint-*/{COMPLETE}")]
+        return max(whole, key=_step_of, default=None)
+
+    def resume(self) -> tuple[Path | None, int]:
+        """(the checkpoint to go on from, its step), after what came later was taken out of the logs."""
+        checkpoint = self.last_checkpoint()
+        step = _step_of(checkpoint) if checkpoint else 0
+        for name in (METRICS, TRANSCRIPTS):
+            path = self.folder / name
+            if path.exists():
+                # Only "\n" ends a line here: replies hold every other character that splitlines takes for an end.
+                lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # behind the last is what was cut off
+                kept = [line + "\n" for line in lines if int(json.loads(line)["step"]) <= step]
+                with self._writing():
+                    path.write_text("".join(kept), encoding="utf-8", newline="\n")
+        return checkpoint, step
+
+    def log(self, step: int, metrics: Mapping[str, Any]) -> None:
+        self._append(METRICS, [{"step": step, **_finite(metrics)}])
+
+    def tell(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Add transcripts, each with its "step"."""
+        self._append(TRANSCRIPTS, rows)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        path = self.folder / METRICS
+        return [row for _, row in json_lines(path, "metrics")] if path.exists() else []
+
+    def plot(self) -> Path:
+        """Draw curves.png. Raises InvalidInput without matplotlib."""
+        return plot({self.folder.name: self.metrics()}, self.folder / CURVES)
+
+    def _append(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        with self._writing(), (self.folder / name).open("a", encoding="utf-8", newline="\n") as file:
+            file.write(lines)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise CheckpointFailed(
+                f"{self.folder} cannot be written ({error.strerror or error}); make room and run the same command "
+                "again: it goes on from the last checkpoint"
+            ) from error
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def _finite(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN: what was not measured is null."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in metrics.items()
+    }
+
+
+def transcript(step: int, sample: str, rollouts: Sequence[Any]) -> dict[str, Any]:
+    """A group as people read it: each prompt once, under it what was said and what it was worth."""
+    prompts: dict[str, list[dict[str, Any]]] = {}
+    for rollout in rollouts:
+        reward = rollout.reward
+        for prompt, reply in rollout.exchanges:
+            prompts.setdefault(prompt.messages[-1].content, []).append(
+                {
+                    "reply": reply.text,
+                    "reward": round(reward.total, 4),
+                    "operations": list(reward.operations),
+                    "answers": list(reward.answers),
+                }
+            )
+    asked = [{"prompt": prompt, "replies": replies} for prompt, replies in prompts.items()]
+    return {"step": step, "sample": sample, "asked": asked}
+
+
+def plot(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> Path:
+    """Metrics by step, a panel each; several runs in the same panels, each in its colour."""
+    panels = {
+        title: names
+        for title, names in PANELS.items()
+        if any(row.get(name) is not None for rows in runs.values() for row in rows for name in names)
+    }
+    plt = pyplot()
+    down = -(-max(1, len(panels)) // 3)
+    figure, axes = plt.subplots(down, 3, figsize=(13, 3 * down), squeeze=False)
+    styles = ("-", "--", ":", "-.")
+    for axis, (title, names) in zip(axes.flat, panels.items(), strict=False):
+        for number, (run, rows) in enumerate(runs.items()):
+            for style, name in zip(styles, names, strict=False):
+                points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
+                if points:
+                    label = " ".join(part for part in (run if len(runs) > 1 else "", name) if part)
+                    axis.plot(*zip(*points, strict=True), style, color=f"C{number}", label=label, linewidth=1)
+        axis.set_title(title, fontsize=10)
+        axis.legend(fontsize=7)
+        axis.grid(alpha=0.3)
+    for axis in axes.flat[len(panels) :]:
+        axis.remove()
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+    return path
+
+
+def compared(runs: Sequence[Run], last: int = 10) -> str:
+    """Runs side by side: each measure's mean over the last steps."""
+    head = ("run", "agent", "algo", "steps", "reward", "first", "metric", "valid", "entropy", "KL", "tokens", "flat")
+    rows = []
+    for run in runs:
+        config, metrics = run.config, [row for row in run.metrics() if row.get("reward") is not None]
+        tail = metrics[-last:]
+        rows.append(
+            (
+                run.folder.name,
+                config.agent,
+                config.algo,
+                str(metrics[-1]["step"] if metrics else 0),
+                _mean(tail, "reward"),
+                _mean(metrics[:last], "reward"),
+                _mean(tail, "reward/metric"),
+                _mean(tail, "replies/valid"),
+                _mean(tail, "entropy"),
+                _mean(tail, "kl"),
+                _mean(tail, "replies/tokens", ".1f"),
+                _mean(tail, "groups/without_variance", ".1f"),
+            )
+        )
+    return table(head, rows)
+
+
+def _mean(rows: Sequence[Mapping[str, Any]], name: str, form: str = ".3f") -> str:
+    values = [row[name] for row in rows if row.get(name) is not None]
+    return format(sum(values) / len(values), form) if values else "-"
+
+
+Progress = Callable[[int, Mapping[str, Any]], None]

@@ -1,0 +1,282 @@
+"""What is learned from: one turn before a bank, or one question before memories, each with the gold answers.
+
+Made once from any data set, by a teacher (or the policy) that reads the dialogues, and kept as JSON lines:
+
+    ManagerSample   a turn, its facts, the bank that the preceding turns left, and the questions it tells about
+    AnswerSample    a question, the memories retrieved for it, best first, and which of them tell
+
+As in Memory-R1 the facts of a turn are not the policy's to find: they are extracted when the sample is made.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from memory_r1.answer import RETRIEVED
+from memory_r1.bank import MemoryBank, NewEntry
+from memory_r1.bank.rows import fact_of, fact_state, moment, seconds
+from memory_r1.bench.data import Dataset, Dialogue, Question
+from memory_r1.embed import Embedder
+from memory_r1.errors import InvalidInput
+from memory_r1.files import json_lines
+from memory_r1.flow import LLM, run
+from memory_r1.manager import RELATED, decide_and_apply, extract
+from memory_r1.types import Fact, Message, Prompt, Provenance, Reply, Scope, Turn
+
+SCOPE = Scope(user_id="dialogue")  # of every bank in training: each holds one dialogue
+
+Link = Literal["last", "every"]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A memory as a sample keeps it; `turns` are those that wrote it."""
+
+    text: str
+    speaker: str | None = None
+    event_time: datetime | None = None
+    turns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question and its gold answer, which no prompt but a judge's sees. Unanswerable: abstaining is right."""
+
+    id: str
+    text: str
+    answer: str
+    category: str = ""
+    answerable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerSample:
+    """One turn to be remembered in `bank`, after which the questions are answered."""
+
+    id: str
+    turn: Turn
+    facts: tuple[Fact, ...]
+    bank: tuple[Known, ...]
+    questions: tuple[Asked, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerSample:
+    """One question with its memories, best first; `supporting` are the places, from 0, of those its evidence wrote."""
+
+    id: str
+    question: Asked
+    memories: tuple[Known, ...]
+    supporting: tuple[int, ...] = ()
+
+
+Sample = ManagerSample | AnswerSample
+
+
+class Remembering:
+    """An LLM that is asked no prompt twice. For greedy models: overlapping windows ask much the same."""
+
+    def __init__(self, llm: LLM) -> None:
+        self._llm = llm
+        self._replies: dict[tuple[Message, ...], Reply] = {}
+
+    def complete(self, prompts: Sequence[Prompt]) -> list[Reply]:
+        fresh = {prompt.messages: prompt for prompt in prompts if prompt.messages not in self._replies}
+        if fresh:
+            self._replies |= zip(fresh, self._llm.complete(list(fresh.values())), strict=True)
+        return [self._replies[prompt.messages] for prompt in prompts]
+
+
+def manager_samples(
+    data: Dataset,
+    llm: LLM,
+    embedder: Embedder,
+    *,
+    window: int = 50,
+    link: Link = "last",
+    related: int = RELATED,
+) -> Iterator[ManagerSample]:
+    """A sample for each turn that questions are linked to and that needs a decision.
+
+    The bank before a turn is what `llm`, greedy, makes of the `window` turns before it, beginning with nothing (the
+    paper's text says 24, its algorithm 50). A question is linked to the last turn of its evidence, or with "every" to
+    each. Turns that tell nothing, or only what is unrelated or known word for word, leave no decision to learn from.
+    """
+    teacher = Remembering(llm)
+    for dialogue in data.dialogues:
+        linked = _linked(dialogue, data.answerable, link)
+        turns = dialogue.turns
+        for place, turn in enumerate(turns):
+            if turn.id not in linked or not (facts := facts_of(turn, teacher)):
+                continue
+            with MemoryBank(embedder=embedder) as bank:
+                for before in turns[max(0, place - window) : place]:
+                    remember_facts(before, facts_of(before, teacher), bank, teacher, related)
+                known = contents(bank)
+                log = remember_facts(turn, facts, bank, teacher, related)
+            if any(one.provenance.prompt_version for one in log):
+                asked = tuple(map(asked_of, linked[turn.id]))
+                yield ManagerSample(f"{dialogue.id}/{turn.id}", turn, facts, known, asked)
+
+
+def answer_samples(
+    data: Dataset,
+    llm: LLM,
+    embedder: Embedder,
+    *,
+    k: int = RETRIEVED,
+    related: int = RELATED,
+    unanswerable: bool = False,
+) -> Iterator[AnswerSample]:
+    """A sample for each question, with the `k` memories retrieved for it from what `llm` made of the whole dialogue."""
+    for dialogue in data.dialogues:
+        with MemoryBank(embedder=embedder) as bank:
+            for turn in dialogue.turns:
+                remember_facts(turn, facts_of(turn, llm), bank, llm, related)
+            writers = written_by(bank)
+            for question in data.questions if unanswerable else data.answerable:
+                if question.dialogue == dialogue.id:
+                    hits = bank.search(question.text, SCOPE, k, per_speaker=True)
+                    memories = tuple(
+                        Known(hit.entry.text, hit.entry.speaker, hit.entry.event_time, writers[hit.entry.id])
+                        for hit in hits
+                    )
+                    tells = (i for i, one in enumerate(memories) if not set(one.turns).isdisjoint(question.evidence))
+                    yield AnswerSample(question.id, asked_of(question), memories, tuple(tells))
+
+
+def _linked(dialogue: Dialogue, questions: Iterable[Question], link: Link) -> dict[str | None, list[Question]]:
+    """Questions by the turn that they are asked after."""
+    order = {turn.id: place for place, turn in enumerate(dialogue.turns) if turn.id}
+    linked: dict[str | None, list[Question]] = {}
+    for question in questions:
+        if question.dialogue == dialogue.id and (evidence := sorted(question.evidence, key=order.__getitem__)):
+            for turn in evidence if link == "every" else evidence[-1:]:
+                linked.setdefault(turn, []).append(question)
+    return linked
+
+
+def asked_of(question: Question) -> Asked:
+    return Asked(question.id, question.text, question.answer, question.category, question.answerable)
+
+
+def facts_of(turn: Turn, llm: LLM) -> tuple[Fact, ...]:
+    return tuple(run(extract(turn), llm)[0])
+
+
+def remember_facts(turn: Turn, facts: Iterable[Fact], bank: MemoryBank, llm: LLM, related: int = RELATED) -> list[Any]:
+    return [run(decide_and_apply(fact, turn, bank, SCOPE, related), llm) for fact in facts]
+
+
+def contents(bank: MemoryBank) -> tuple[Known, ...]:
+    """What a bank holds, in the order it was added."""
+    writers = written_by(bank)
+    return tuple(Known(one.text, one.speaker, one.event_time, writers[one.id]) for one in bank.all(SCOPE))
+
+
+def written_by(bank: MemoryBank) -> dict[str, tuple[str, ...]]:
+    """The turns that each entry's text comes from, by entry id."""
+    writers: dict[str, dict[str, None]] = {}
+    for one in bank.log(SCOPE):
+        if one.entry_id and one.kind in ("ADD", "UPDATE"):
+            turn = one.provenance.turn_id
+            writers.setdefault(one.entry_id, {}).update({turn: None} if turn else {})
+    return {entry: tuple(turns) for entry, turns in writers.items()}
+
+
+def bank_of(known: Iterable[Known], embedder: Embedder) -> MemoryBank:
+    """A bank in memory that holds these, in order."""
+    bank = MemoryBank(embedder=embedder)
+    bank.add_many(
+        NewEntry(
+            one.text,
+            SCOPE,
+            one.speaker,
+            one.event_time,
+            provenance=Provenance(turn_id=one.turns[-1] if one.turns else None, reason="stored as given"),
+        )
+        for one in known
+    )
+    return bank
+
+
+# -- as JSON lines ----------------------------------------------------------------------------------------------------
+
+
+def write_samples(path: Path, samples: Iterable[Sample]) -> int:
+    """One line each; returns how many. The file appears whole or not at all."""
+    partial, count = path.with_name(path.name + ".partial"), 0
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with partial.open("w", encoding="utf-8") as file:
+        for sample in samples:
+            file.write(json.dumps(sample_state(sample), ensure_ascii=False) + "\n")
+            count += 1
+    partial.replace(path)
+    return count
+
+
+def read_samples(path: Path) -> list[Sample]:
+    """Raises InvalidInput, naming the line, for what `write_samples` did not write, and for a file without samples."""
+    samples = []
+    for number, state in json_lines(path, "sample"):
+        try:
+            samples.append(sample_of(state))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InvalidInput(f"{path.name} line {number} is not a sample: {error!r}") from error
+    if not samples:
+        raise InvalidInput(f"{path.name} holds no sample; make some with `memory-r1 train samples`")
+    return samples
+
+
+def sample_state(sample: Sample) -> dict[str, Any]:
+    if isinstance(sample, AnswerSample):
+        return {
+            "id": sample.id,
+            "question": _asked_state(sample.question),
+            "memories": [_known_state(one) for one in sample.memories],
+            "supporting": list(sample.supporting),
+        }
+    turn = sample.turn
+    return {
+        "id": sample.id,
+        "turn": {"id": turn.id, "speaker": turn.speaker, "text": turn.text, "time": seconds(turn.time)},
+        "facts": [fact_state(fact) for fact in sample.facts],
+        "bank": [_known_state(one) for one in sample.bank],
+        "questions": [_asked_state(one) for one in sample.questions],
+    }
+
+
+def sample_of(state: dict[str, Any]) -> Sample:
+    if "question" in state:
+        memories = tuple(map(_known_of, state["memories"]))
+        return AnswerSample(state["id"], Asked(**state["question"]), memories, tuple(state["supporting"]))
+    turn = state["turn"]
+    return ManagerSample(
+        state["id"],
+        Turn(turn["speaker"], turn["text"], moment(turn["time"]), turn["id"]),
+        tuple(map(fact_of, state["facts"])),
+        tuple(map(_known_of, state["bank"])),
+        tuple(Asked(**one) for one in state["questions"]),
+    )
+
+
+def _asked_state(asked: Asked) -> dict[str, Any]:
+    return {name: getattr(asked, name) for name in Asked.__slots__}
+
+
+def _known_state(known: Known) -> dict[str, Any]:
+    return {
+        "text": known.text,
+        "speaker": known.speaker,
+        "event_time": seconds(known.event_time),
+        "turns": list(known.turns),
+    }
+
+
+def _known_of(state: dict[str, Any]) -> Known:
+    return Known(state["text"], state["speaker"], moment(state["event_time"]), tuple(state["turns"]))

@@ -1,0 +1,88 @@
+"""Cloning a teacher's replies: the warm start of reinforcement learning, and the paper's Memory-SFT baseline.
+
+Only the reply's tokens, the one that ends it among them, carry loss; prompts are tokenised as the policy's are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from datasets import Dataset
+from trl import SFTConfig, SFTTrainer
+
+from memory_r1.errors import InvalidInput
+from memory_r1.flow import LLM
+from memory_r1.train.checkpoints import Guarded, order, shared_settings
+from memory_r1.train.config import TrainConfig
+from memory_r1.train.episodes import Task, play
+from memory_r1.train.learn import fit
+from memory_r1.train.policy import chat_ids
+from memory_r1.train.runs import Progress, Run
+from memory_r1.types import Prompt
+
+
+class Pair(NamedTuple):
+    """What was asked, and the text that is to be learned as the reply."""
+
+    prompt: Prompt
+    reply: str
+
+
+class CloneTrainer(Guarded, SFTTrainer):  # type: ignore[misc]
+    """TRL's trainer on pairs that are tokenised already."""
+
+
+def teacher_pairs(task: Task, teacher: LLM, *, at_least: float | None = None) -> Iterator[Pair]:
+    """Every exchange of the trained step when a teacher plays each sample once.
+
+    `at_least` keeps only episodes with such a reward: what the teacher got wrong is not learned.
+    """
+    for place in range(len(task)):
+        [rollout] = play(task.maker(place), 1, teacher, task.step)
+        if at_least is None or rollout.reward.total >= at_least:
+            for prompt, reply in rollout.exchanges:
+                yield Pair(prompt, reply.text)
+
+
+def tokenised(pairs: Iterable[Pair], tokenizer: Any, context: int) -> list[dict[str, list[int]]]:
+    """Each pair as token ids with a mask of its reply. Pairs that do not fit `context` are left out."""
+    rows = []
+    for prompt, reply in pairs:
+        prompt_ids = chat_ids(tokenizer, prompt)
+        reply_ids = [*tokenizer(reply, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+        if len(prompt_ids) + len(reply_ids) <= context:
+            mask = [0] * len(prompt_ids) + [1] * len(reply_ids)
+            rows.append({"input_ids": prompt_ids + reply_ids, "completion_mask": mask})
+    return rows
+
+
+def clone(
+    config: TrainConfig,
+    run: Run,
+    model: Any,
+    tokenizer: Any,
+    pairs: Sequence[Pair],
+    *,
+    progress: Progress = lambda _step, _metrics: None,
+    use_cpu: bool | None = None,
+) -> Path:
+    """Train on pairs, `groups` micro-batches of `group_size` a step; returns the adapter's folder. As `learn` else."""
+    rows = tokenised(pairs, tokenizer, config.context)
+    if not rows:
+        raise InvalidInput(f"there is no pair of prompt and reply to clone within {config.context} tokens")
+    chosen = order(len(rows), config.steps * config.groups * config.group_size, config.seed)
+    args = SFTConfig(
+        **shared_settings(config, run.checkpoints, use_cpu),
+        train_sampling_strategy="sequential",
+        completion_only_loss=True,
+        max_length=None,
+    )
+    trainer = CloneTrainer(
+        model=model,
+        args=args,
+        train_dataset=Dataset.from_list(rows).select(chosen),
+        processing_class=tokenizer,
+    )
+    return fit(trainer, run, config, progress)

@@ -1,0 +1,126 @@
+"""Whole runs of seconds: manager and Answer Agent, by GRPO and PPO, on the product's own flows."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("trl")
+
+from dialogues import DATA, EMBEDDER, answer, teacher
+from safetensors.torch import load_file
+from tiny_models import byte_tokenizer, tiny_model
+from toy import CONFIG, Early, train
+
+from memory_r1.errors import AdapterMismatch, CheckpointFailed
+from memory_r1.testing import ScriptedLLM
+from memory_r1.train.episodes import AnswerTask, ManagerTask
+from memory_r1.train.learn import learn, prepared
+from memory_r1.train.policy import Policy
+from memory_r1.train.rewards import RewardConfig
+from memory_r1.train.runs import Run
+from memory_r1.train.samples import answer_samples, manager_samples
+
+SHAPED = RewardConfig(metric="f1", format=0.1)
+WHOLE = replace(CONFIG, steps=2, groups=1, save_every=1)
+
+
+def tasks() -> dict[str, Any]:
+    return {
+        "manager": ManagerTask(list(manager_samples(DATA, teacher(), EMBEDDER)), EMBEDDER, SHAPED),
+        "answer": AnswerTask(list(answer_samples(DATA, teacher(), EMBEDDER)), SHAPED),
+    }
+
+
+@pytest.mark.parametrize("algo", ["grpo", "ppo"])
+@pytest.mark.parametrize("agent", ["manager", "answer"])
+def test_a_whole_run(tmp_path: Path, agent: str, algo: str) -> None:
+    run = train(
+        tmp_path / "run",
+        replace(WHOLE, agent=agent, algo=algo),
+        tasks()[agent],
+        frozen={"answer": ScriptedLLM(answer)} if agent == "manager" else {},
+    )
+    rows = run.metrics()
+    assert [row["step"] for row in rows] == [1, 2]
+    assert all(row["replies/valid"] == 0.0 for row in rows)  # random weights write no JSON
+    assert all(row["reward/unreadable"] == 1.0 and row["reward"] == pytest.approx(-0.1) for row in rows)
+    assert all((row["operations/NOOP"] == 1.0) == (agent == "manager") for row in rows)
+    assert all(("critic/loss" in row) == (algo == "ppo") for row in rows)
+    told = [json.loads(line) for line in (run.folder / "transcripts.jsonl").open(encoding="utf-8", newline="\n")]
+    assert [(one["step"], len(one["asked"][0]["replies"])) for one in told] == [(1, 4), (2, 4)]
+    heading = {"manager": "New fact: Ann adopted another dog, Scout.", "answer": "Question: "}[agent]
+    assert all(heading in one["asked"][0]["prompt"] for one in told)
+    assert {path.name for path in run.adapter.iterdir()} >= {"adapter_model.safetensors", "tokenizer.json"}
+
+
+def test_the_frozen_agent_may_be_the_same_model_without_its_adapter(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    run.claim(WHOLE, {})
+    model, _ = prepared(tiny_model(), WHOLE)
+    frozen = Policy(model, byte_tokenizer(), temperature=0, adapter="", name="base")
+    learn(WHOLE, run, model, byte_tokenizer(), tasks()["manager"], {"answer": frozen}, use_cpu=True)
+    assert len(run.metrics()) == 2
+
+
+def test_a_run_begins_from_the_adapter_of_another(tmp_path: Path) -> None:
+    first = train(tmp_path / "first", WHOLE)
+    model, _ = prepared(tiny_model(), WHOLE, first.adapter)
+    saved = load_file(first.adapter / "adapter_model.safetensors")
+    now = {name.replace(".default", ""): p for name, p in model.named_parameters() if "lora_" in name}
+    assert dict.fromkeys(saved, True) == {name: torch.equal(now[name], saved[name]) for name in saved}
+    assert all(parameter.requires_grad for parameter in now.values())
+
+
+def test_an_adapter_of_another_model_is_refused(tmp_path: Path) -> None:
+    first = train(tmp_path / "first", WHOLE)
+    with pytest.raises(AdapterMismatch, match="cannot be trained on tiny"):
+        prepared(tiny_model("gpt2"), WHOLE, first.adapter)
+
+
+def test_ctrl_c_ends_the_step_saves_and_the_run_goes_on(tmp_path: Path) -> None:
+    whole = train(tmp_path / "whole")
+
+    def press(step: int, _: Mapping[str, Any]) -> None:
+        if step == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "stopped", progress=press)
+    stopped = Run(tmp_path / "stopped")
+    checkpoint = stopped.last_checkpoint()
+    assert checkpoint is not None
+    assert checkpoint.name in ("checkpoint-1", "checkpoint-2")
+    train(tmp_path / "stopped")
+    one, other = (load_file(run.adapter / "adapter_model.safetensors") for run in (whole, stopped))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def contents(run: Run) -> dict[str, bytes]:
+    checkpoint = run.last_checkpoint()
+    assert checkpoint is not None
+    return {str(path): path.read_bytes() for path in checkpoint.rglob("*") if path.is_file()}
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_intact(tmp_path: Path) -> None:
+    run = train(tmp_path / "run", replace(WHOLE, steps=1))
+    before = contents(run)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))  # smaller than the optimiser's state: a file that ends
+    try:
+        with pytest.raises(CheckpointFailed, match="make room on the disk and run the same command again"):
+            train(tmp_path / "run", replace(WHOLE, steps=2), Early())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name for path in run.checkpoints.glob("checkpoint-*")] == ["checkpoint-1"]
+    assert contents(run) == before

@@ -1,0 +1,89 @@
+"""Samples of a dialogue: what the bank held before a turn, and which questions it tells about."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from dialogues import DATA, EMBEDDER, JUNE, MAY, teacher
+
+from memory_r1.errors import InvalidInput
+from memory_r1.testing import ScriptedLLM
+from memory_r1.train.samples import (
+    AnswerSample,
+    Asked,
+    Known,
+    ManagerSample,
+    Remembering,
+    answer_samples,
+    bank_of,
+    contents,
+    manager_samples,
+    read_samples,
+    write_samples,
+)
+from memory_r1.types import Fact, Message, Prompt, Turn
+
+BUDDY = Known("Ann adopted a dog, Buddy.", "Ann", MAY, ("1:1",))
+ROME = Known("Bob live in Rome.", "Bob", JUNE, ("2:1",))
+DOGS = Asked("q1", "How many dogs has Ann?", "two", "multi-hop")
+SCOUT = Fact("Ann adopted another dog, Scout.", "Ann", JUNE)
+SECOND_DOG = ManagerSample(
+    "d1/2:2", Turn("Ann", "I adopted another dog, Scout.", JUNE, "2:2"), (SCOUT,), (BUDDY, ROME), (DOGS,)
+)
+
+
+def test_a_question_is_asked_after_the_last_turn_of_its_evidence() -> None:
+    assert list(manager_samples(DATA, teacher(), EMBEDDER)) == [SECOND_DOG]
+
+
+def test_turns_that_need_no_decision_are_left_out() -> None:
+    """With "every", the turns 1:1 and 2:1 have questions too, but nothing is related to them in the bank before."""
+    assert [sample.id for sample in manager_samples(DATA, teacher(), EMBEDDER, link="every")] == ["d1/2:2"]
+
+
+def test_the_window_is_what_the_bank_is_built_from() -> None:
+    assert list(manager_samples(DATA, teacher(), EMBEDDER, window=2)) == []  # Buddy was three turns before
+    assert [sample.bank for sample in manager_samples(DATA, teacher(), EMBEDDER, window=3)] == [(BUDDY, ROME)]
+
+
+def test_an_answer_sample_has_the_memories_of_the_whole_dialogue_and_which_of_them_tell() -> None:
+    both = Known("Ann adopted two dogs, Buddy and Scout.", "Ann", JUNE, ("1:1", "2:2"))
+    dogs, rome = answer_samples(DATA, teacher(), EMBEDDER)
+    assert dogs == AnswerSample("q1", DOGS, (both, ROME), (0,))
+    assert (rome.memories, rome.supporting) == ((ROME, both), (0,))
+    cat = list(answer_samples(DATA, teacher(), EMBEDDER, unanswerable=True))[2]
+    assert cat.question == Asked("q3", "What is Bob's cat called?", "", "adversarial", answerable=False)
+    assert cat.supporting == ()
+
+
+def test_a_bank_is_rebuilt_from_what_a_sample_knows() -> None:
+    with bank_of((BUDDY, ROME), EMBEDDER) as bank:
+        assert contents(bank) == (BUDDY, ROME)
+
+
+def test_a_prompt_is_asked_once() -> None:
+    llm = ScriptedLLM(["one", "two"])
+    first, second = (Prompt("manage", (Message("user", text),)) for text in "ab")
+    remembering = Remembering(llm)
+    assert [reply.text for reply in remembering.complete([first, second, first])] == ["one", "two", "one"]
+    assert [reply.text for reply in remembering.complete([second])] == ["two"]
+    assert len(llm.prompts) == 2
+
+
+def test_samples_come_back_from_their_file_as_they_were(tmp_path: Path) -> None:
+    samples = [*manager_samples(DATA, teacher(), EMBEDDER), *answer_samples(DATA, teacher(), EMBEDDER)]
+    assert write_samples(tmp_path / "made" / "samples.jsonl", samples) == 3
+    assert read_samples(tmp_path / "made" / "samples.jsonl") == samples
+    assert [path.name for path in (tmp_path / "made").iterdir()] == ["samples.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("", "holds no sample"), ("[1]", "line 1 is not a sample object"), ('{"id": "a"}', "line 1 is not a sample: ")],
+)
+def test_another_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "samples.jsonl"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InvalidInput, match=message):
+        read_samples(path)

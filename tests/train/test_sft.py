@@ -1,0 +1,98 @@
+"""Cloning a teacher: which tokens are learned, and that a small model learns them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("trl")
+
+from dialogues import ADD, DATA, EMBEDDER, UPDATE, teacher
+from safetensors.torch import load_file
+from tiny_models import byte_tokenizer, tiny_model
+from toy import CONFIG
+
+from memory_r1.errors import InvalidInput
+from memory_r1.train.episodes import AnswerTask, ManagerTask
+from memory_r1.train.learn import prepared
+from memory_r1.train.policy import Policy
+from memory_r1.train.runs import Run
+from memory_r1.train.samples import answer_samples, manager_samples
+from memory_r1.train.sft import Pair, clone, teacher_pairs, tokenised
+from memory_r1.types import Message, Prompt
+
+SFT = replace(CONFIG, algo="sft", steps=40, groups=1, group_size=2, learning_rate=2e-2, save_every=20)
+ASKED = [Prompt("manage", (Message("user", text),), max_tokens=20) for text in "ab"]
+PAIRS = [Pair(prompt, reply) for prompt, reply in zip(ASKED, ("one", "two"), strict=True)]
+
+
+def cloned(folder: Path, config: Any = SFT, **options: Any) -> tuple[Run, Any]:
+    run = Run(folder)
+    run.claim(config, {})
+    model, _ = prepared(tiny_model(), config)
+    clone(config, run, model, byte_tokenizer(), PAIRS, use_cpu=True, **options)
+    return run, model
+
+
+def test_only_the_reply_and_its_end_are_learned() -> None:
+    [row] = tokenised([PAIRS[0]], byte_tokenizer(), 100)
+    learned = [token for token, flag in zip(row["input_ids"], row["completion_mask"], strict=True) if flag]
+    assert byte_tokenizer().decode(row["input_ids"]) == "<|user|>a<|end|><|assistant|>one<|end|>"
+    assert byte_tokenizer().decode(learned) == "one<|end|>"
+
+
+def test_a_pair_that_does_not_fit_is_left_out() -> None:
+    assert tokenised(PAIRS, byte_tokenizer(), 7) == []
+    assert len(tokenised(PAIRS, byte_tokenizer(), 8)) == 2
+
+
+def test_a_model_learns_the_replies(tmp_path: Path) -> None:
+    run, model = cloned(tmp_path / "run")
+    replies = Policy(model, byte_tokenizer(), temperature=0).complete(ASKED)
+    assert [reply.text for reply in replies] == ["one", "two"]
+    assert [reply.stop for reply in replies] == ["end", "end"]
+    losses = [row["loss"] for row in run.metrics()]
+    assert losses[-1] < losses[0] / 3
+
+
+def test_cloning_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    config = replace(SFT, steps=4, save_every=2)
+    whole, _ = cloned(tmp_path / "whole", config)
+
+    def kill(step: int, _: Any) -> None:
+        if step == 3:
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        cloned(tmp_path / "killed", config, progress=kill)
+    killed, _ = cloned(tmp_path / "killed", config)
+    one, other = (load_file(run.adapter / "adapter_model.safetensors") for run in (whole, killed))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_teacher_is_cloned_on_the_products_own_prompts() -> None:
+    managing = ManagerTask(list(manager_samples(DATA, teacher(), EMBEDDER)), EMBEDDER)
+    answering = AnswerTask(list(answer_samples(DATA, teacher(), EMBEDDER)))
+    [operation] = teacher_pairs(managing, teacher(), at_least=1.0)
+    assert (operation.reply, operation.prompt.step) == (UPDATE, "manage")
+    assert [pair.reply for pair in teacher_pairs(answering, teacher())] == [
+        '{"keep": [1], "answer": "two"}',
+        '{"keep": [1], "answer": "Rome"}',
+    ]
+
+
+def test_what_the_teacher_got_wrong_is_not_learned() -> None:
+    from memory_r1.testing import ScriptedLLM
+
+    managing = ManagerTask(list(manager_samples(DATA, teacher(), EMBEDDER)), EMBEDDER)
+    wrong = ScriptedLLM([ADD, '{"keep": [], "answer": "unknown"}'])
+    assert list(teacher_pairs(managing, wrong, at_least=1.0)) == []
+
+
+def test_nothing_to_clone_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="no pair of prompt and reply to clone within 5 tokens"):
+        cloned(tmp_path / "run", replace(SFT, context=5))
