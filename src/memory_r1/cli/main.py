@@ -436,9 +436,10 @@ def reembed(db: Path | None, as_json: bool) -> None:
 def demo(quick: bool, as_json: bool, **llm: Any) -> None:
     """Watch a dialogue being remembered and asked about. The model is real and nothing is scripted."""
     with open_memory(":memory:", **llm) as memory:
-        name = llm["model"] or "SmolLM2-135M-Instruct" + (" with adapters" if llm["adapters"] else ", untrained")
+        chosen = Path(llm["model"]).stem if llm["model"] else "SmolLM2-135M-Instruct"
+        name = chosen + (" with adapters" if llm["adapters"] else "" if llm["model"] else ", untrained")
         write = (lambda _: None) if as_json else click.echo
-        score = the_demo.show(memory, str(name), write, click.style, quick=quick)
+        score = the_demo.show(memory, name, write, click.style, quick=quick)
         usage = sum(used.tokens for used in memory.llm.usage.values())
     value = {
         "model": name,
@@ -456,7 +457,7 @@ def demo(quick: bool, as_json: bool, **llm: Any) -> None:
             bold=True,
         ),
     ]
-    if score.decisions + score.answers < 0.7 * (score.of_decisions + score.of_answers):
+    if not llm["model"] and score.decisions + score.answers < 0.7 * (score.of_decisions + score.of_answers):
         lines.append(
             "A model this small has not learned to keep a memory yet. A stronger one does better:\n"
             "  memory-r1 demo --model qwen2.5-coder-1.5b    (1.1 GB, or any GGUF file by its path)\n"
