@@ -20,14 +20,14 @@ torch = pytest.importorskip("torch")
 for package in ("transformers", "peft", "gguf", "safetensors"):
     pytest.importorskip(package)
 
-import gguf  # noqa: E402
-import tiny  # noqa: E402
-from peft import LoraConfig, get_peft_model  # noqa: E402
-from safetensors.torch import load_file, save_file  # noqa: E402
+import gguf
+import tiny
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 
-from memory_r1.train.base import load_base, trainable  # noqa: E402
-from memory_r1.train.export import interleaved, scale, to_gguf  # noqa: E402
-from memory_r1.train.parity import compare  # noqa: E402
+from memory_r1.train.base import load_base, trainable
+from memory_r1.train.export import interleaved, scale, to_gguf
+from memory_r1.train.parity import compare
 
 PROMPTS = [
     Prompt("manage", (Message("user", text),), max_tokens=24)

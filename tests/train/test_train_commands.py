@@ -16,14 +16,14 @@ torch = pytest.importorskip("torch")
 for package in ("transformers", "peft", "gguf", "safetensors"):
     pytest.importorskip(package)
 
-import tiny  # noqa: E402
-from peft import LoraConfig, get_peft_model  # noqa: E402
-from transformers import AutoTokenizer  # noqa: E402
+import tiny
+from peft import LoraConfig, get_peft_model
+from transformers import AutoTokenizer
 
-from memory_r1.cli import main  # noqa: E402
-from memory_r1.train.base import load_base, trainable  # noqa: E402
-from memory_r1.train.material import product_prompts  # noqa: E402
-from memory_r1.train.parity import prompt_ids  # noqa: E402
+from memory_r1.cli import main
+from memory_r1.train.base import load_base, trainable
+from memory_r1.train.material import product_prompts
+from memory_r1.train.parity import prompt_ids
 
 
 @pytest.fixture
