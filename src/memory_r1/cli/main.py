@@ -43,6 +43,7 @@ from memory_r1.cli.output import (
     show,
 )
 from memory_r1.cli.train import train
+from memory_r1.cli.train_run import runs
 from memory_r1.errors import EntryNotFound
 from memory_r1.memory import added, entry_dict, operation_dict
 from memory_r1.types import Logged, Scope, Turn
@@ -504,3 +505,4 @@ def models_pull(names: tuple[str, ...]) -> None:
 main.add_command(bench)
 main.add_command(data)
 main.add_command(train)
+main.add_command(runs)

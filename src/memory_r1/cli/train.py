@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from memory_r1.cli import train_run
 from memory_r1.cli.options import as_json, model_file, options
 from memory_r1.cli.output import Group, show
 from memory_r1.types import Step
@@ -77,3 +78,8 @@ def parity(
         for step, f in figures.items()
     ]
     show(figures, as_json, lines)
+
+
+train.add_command(train_run.manager)
+train.add_command(train_run.answer)
+train.add_command(train_run.both)

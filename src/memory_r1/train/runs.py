@@ -189,7 +189,7 @@ def compared(runs: Sequence[Run], last: int = 10) -> str:
     head = ("run", "agent", "algo", "steps", "reward", "first", "metric", "valid", "entropy", "KL", "tokens", "flat")
     rows = []
     for run in runs:
-        config, metrics = run.config, [row for row in run.metrics() if row.get("reward") is not None]
+        config, metrics = run.config, run.metrics()
         tail = metrics[-last:]
         rows.append(
             (

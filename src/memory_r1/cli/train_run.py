@@ -1,0 +1,213 @@
+"""`memory-r1 train manager|answer|both` and `memory-r1 runs`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from memory_r1.cli.options import CONTEXT_TOKENS, model_file, open_llm, options
+from memory_r1.errors import InvalidInput
+
+if TYPE_CHECKING:  # these load torch, and so only when a run begins
+    from memory_r1.embed import Embedder
+    from memory_r1.flow import LLM
+    from memory_r1.train.config import TrainConfig
+
+_folder = click.Path(exists=True, file_okay=False, path_type=Path)
+_file = click.Path(exists=True, dir_okay=False, path_type=Path)
+_settings = options(
+    click.option("--algo", type=click.Choice(["grpo", "ppo", "sft"]), help="Default: grpo."),
+    click.option(
+        "--data",
+        required=True,
+        metavar="KIND[:PATH]",
+        help="synthetic[:DIALOGUES], samples:FILE, bank:FILE (sft), or a data set such as locomo:FILE.",
+    ),
+    click.option("--split", default="train", show_default=True, help="Of a data set: what to learn from."),
+    click.option("--model", help="A name, a GGUF file or a Hugging Face folder. Default: smollm2."),
+    click.option(
+        "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The run's folder, as runs/NAME."
+    ),
+    click.option("--steps", type=click.IntRange(1), help="Default: 100."),
+    click.option("--seed", type=int, help="Default: 0."),
+    click.option("--config", "file", type=_file, help="A TOML file of settings, such as one of configs/."),
+    click.option(
+        "--set", "pairs", multiple=True, metavar="NAME=VALUE", help="Any setting, as reward.metric=f1; may be repeated."
+    ),
+    click.option("--start", type=_folder, help="An adapter to begin from, such as a warm start's runs/NAME/adapter."),
+    click.option("--teacher", help="A GGUF model that reads the dialogues of a data set without gold operations."),
+    click.option("--window", default=50, show_default=True, help="Turns that the bank before a turn is made from."),
+)
+
+
+@click.command()
+@_settings
+@click.option("--answer-adapter", type=_folder, help="The frozen Answer Agent's. Default: the model without any.")
+def manager(answer_adapter: Path | None, **given: Any) -> None:
+    """Train the Memory Manager; a frozen Answer Agent's answers are its reward."""
+    _train("manager", given, answer=answer_adapter)
+
+
+@click.command()
+@_settings
+@click.option("--manager-adapter", type=_folder, help="The fixed manager's. Default: gold operations, or the teacher.")
+def answer(manager_adapter: Path | None, **given: Any) -> None:
+    """Train the Answer Agent on the memories that a fixed manager left."""
+    _train("answer", given, manage=manager_adapter)
+
+
+@click.command()
+@_settings
+@click.option("--rounds", default=1, show_default=True, type=click.IntRange(1), help="How often to alternate.")
+def both(rounds: int, out: Path, start: Path | None, **given: Any) -> None:
+    """Train the manager with a frozen Answer Agent, then the Answer Agent, as the paper does; runs lie in OUT."""
+    answering: Path | None = None
+    for number in range(1, rounds + 1):
+        managing = _train("manager", {**given, "out": out / f"manager-{number}", "start": start}, answer=answering)
+        options = {**given, "out": out / f"answer-{number}", "start": answering}
+        answering = _train("answer", options, manage=managing)
+        start = managing
+
+
+@click.command()
+@click.argument("folders", nargs=-1, required=True, type=_folder, metavar="RUN...")
+@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw all of them into one picture.")
+@click.option("--last", default=10, show_default=True, type=click.IntRange(1), help="Steps that a mean is taken over.")
+def runs(folders: tuple[Path, ...], plot: Path | None, last: int) -> None:
+    """Compare training runs in one table, and in one picture."""
+    from memory_r1.train.runs import Run, compared
+    from memory_r1.train.runs import plot as draw
+
+    opened = [Run(folder) for folder in folders]
+    click.echo(compared(opened, last))
+    if plot is not None:
+        click.echo(draw({run.folder.name: run.metrics() for run in opened}, plot))
+
+
+def _train(agent: str, given: Mapping[str, Any], **frozen: Path | None) -> Path:
+    """One run; `frozen` are the adapters of the agent that is not trained, by step."""
+    from memory_r1.embed import default_embedder
+    from memory_r1.train.base import train_extra
+    from memory_r1.train.config import load_config
+    from memory_r1.train.runs import Run
+
+    wanted = {name: given[name] for name in ("algo", "model", "steps", "seed")}
+    config: TrainConfig = load_config(given["file"], given["pairs"], agent=agent, **wanted)
+    run = Run(given["out"])
+    about = {name: None if given[name] is None else str(given[name]) for name in ("data", "split", "start", "teacher")}
+    run.claim(config, {**about, "frozen": {step: str(folder) for step, folder in frozen.items() if folder}})
+    teacher = open_llm(given["teacher"], {}, None, None, CONTEXT_TOKENS) if given["teacher"] else None
+    with train_extra():
+        import datasets
+        import transformers
+        import trl  # noqa: F401  (named here so that a missing package is said before anything is loaded)
+
+    transformers.utils.logging.set_verbosity_error()
+    datasets.disable_progress_bars()
+    work = _clone if config.algo == "sft" else _reinforce
+    label = f"{agent} by {config.algo}"
+    with click.progressbar(length=config.steps, label=label, file=sys.stderr, show_pos=True) as bar:
+
+        def progress(step: int, logs: Mapping[str, Any]) -> None:
+            bar.label = f"reward {logs['reward']:.3f}" if "reward" in logs else f"loss {logs.get('loss', 0.0):.3f}"
+            bar.update(step - bar.pos)
+
+        adapter = work(config, run, default_embedder(), teacher, frozen, given, progress)
+    click.echo(f"{adapter}: memory-r1 train export {adapter} writes it for the embedded runtime")
+    click.echo(run.plot())
+    return adapter
+
+
+def _reinforce(
+    config: TrainConfig,
+    run: Any,
+    embedder: Embedder,
+    teacher: LLM | None,
+    frozen: Mapping[str, Path | None],
+    given: Mapping[str, Any],
+    progress: Any,
+) -> Path:
+    from memory_r1.train.learn import learn, prepared
+    from memory_r1.train.policy import Policy
+    from memory_r1.train.sources import samples_for, task_of
+
+    base, tokenizer = _base(config)
+    model, critic = prepared(base, config, given["start"])
+
+    def player(step: str) -> Policy:
+        """The frozen agent of this step, greedy: the same weights with an adapter of its own, or a model of its own."""
+        folder, plays, name = frozen.get(step), model, ""
+        if config.lora.rank == 0:
+            plays = _base(config if folder is None else replace(config, model=str(folder)))[0].to(model.device)
+        elif folder is not None:
+            model.load_adapter(folder, step, is_trainable=False)
+            name = step
+        return Policy(plays, tokenizer, temperature=0, adapter=name, context_tokens=config.context, name="frozen")
+
+    samples = samples_for(
+        given["data"],
+        config,
+        embedder,
+        run.folder / "samples.jsonl",
+        teacher=teacher,
+        manager=player("manage") if frozen.get("manage") else None,
+        split=given["split"],
+        window=given["window"],
+    )
+    task = task_of(samples, config, embedder)
+    others: dict[Any, Any] = {"answer": player("answer")} if config.agent == "manager" else {}
+    if config.reward.metric.startswith("judge"):
+        others["judge"] = player("judge")
+    return learn(config, run, model, tokenizer, task, others, critic=critic, progress=progress)
+
+
+def _clone(
+    config: TrainConfig,
+    run: Any,
+    embedder: Embedder,
+    teacher: LLM | None,
+    frozen: Mapping[str, Path | None],
+    given: Mapping[str, Any],
+    progress: Any,
+) -> Path:
+    del frozen
+    from memory_r1.train.learn import prepared
+    from memory_r1.train.sft import Pair, clone, teacher_pairs
+    from memory_r1.train.sources import gold_pairs, samples_for, task_of
+
+    if teacher is None and given["data"].partition(":")[0] in ("synthetic", "bank"):
+        pairs = [Pair(*one) for one in gold_pairs(given["data"], config, embedder)]
+    elif teacher is None:
+        raise InvalidInput(f"{given['data']} needs a --teacher to be cloned")
+    else:
+        kept, options = run.folder / "samples.jsonl", {"split": given["split"], "window": given["window"]}
+        samples = samples_for(given["data"], config, embedder, kept, teacher=teacher, **options)
+        pairs = list(teacher_pairs(task_of(samples, config, embedder), teacher))
+    base, tokenizer = _base(config)
+    model, _ = prepared(base, replace(config, algo="sft"), given["start"])
+    return clone(config, run, model, tokenizer, pairs, progress=progress)
+
+
+def _base(config: TrainConfig) -> tuple[Any, Any]:
+    """(the model to be trained, its tokenizer): of a GGUF file, or of a Hugging Face folder or name with a slash."""
+    import torch
+
+    dtype = torch.bfloat16 if config.bf16 and config.lora.rank else torch.float32
+    path = Path(config.model)
+    on_hub = "/" in config.model and not path.exists()
+    if not on_hub and not (path / "config.json").is_file():
+        from memory_r1.train.base import load_base
+
+        return load_base(model_file(config.model), dtype)
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        model = AutoModelForCausalLM.from_pretrained(config.model, dtype=dtype)
+        return model, AutoTokenizer.from_pretrained(config.model)
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"the model {config.model} cannot be loaded: {error}") from error

@@ -1,0 +1,162 @@
+"""Where samples and pairs come from: generated dialogues, data sets, files of samples, the log of a bank.
+
+synthetic[:N]              N generated dialogues (200), read by their own gold
+locomo:PATH, json:PATH …   a data set, read by a teacher
+samples:PATH               samples that were made before
+bank:PATH                  a bank's operations, to be cloned (sft)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from memory_r1.bank import MemoryBank
+from memory_r1.bench.data import Dataset
+from memory_r1.bench.datasets import open_dataset
+from memory_r1.embed import Embedder
+from memory_r1.errors import InvalidInput
+from memory_r1.flow import LLM, Roles
+from memory_r1.manager import manager_prompt
+from memory_r1.train.config import TrainConfig
+from memory_r1.train.episodes import AnswerTask, ManagerTask, Task
+from memory_r1.train.generate import dataset, dialogues
+from memory_r1.train.samples import (
+    AnswerSample,
+    ManagerSample,
+    Sample,
+    answer_samples,
+    manager_samples,
+    read_samples,
+    write_samples,
+)
+from memory_r1.train.teacher import examples
+from memory_r1.types import KINDS, Message, Prompt, Reply, Step
+
+DIALOGUES = 200
+WHOLE = 1_000_000  # turns: a generated dialogue's gold knows every turn before, not a window of them
+
+
+class Reciting:
+    """An LLM that gives to each prompt the reply it was told; to another, that there is nothing to do but add.
+
+    `missed` counts, by step, the prompts that it was told nothing about.
+    """
+
+    def __init__(self, told: Iterable[tuple[Prompt, str]]) -> None:
+        self._replies: dict[tuple[Message, ...], str] = {prompt.messages: reply for prompt, reply in told}
+        self.missed: dict[Step, int] = {}
+
+    def complete(self, prompts: Sequence[Prompt]) -> list[Reply]:
+        return [Reply(self._reply(prompt), model="gold") for prompt in prompts]
+
+    def _reply(self, prompt: Prompt) -> str:
+        if (known := self._replies.get(prompt.messages)) is not None:
+            return known
+        self.missed[prompt.step] = self.missed.get(prompt.step, 0) + 1
+        return {"extract": '{"facts": []}', "manage": '{"operation": "ADD"}'}.get(prompt.step, "unknown")
+
+
+def opened(given: str, config: TrainConfig, embedder: Embedder, split: str = "all") -> tuple[Dataset, LLM | None]:
+    """(the data set, its own gold as a teacher where it has one)."""
+    kind, _, rest = given.partition(":")
+    if kind != "synthetic":
+        return open_dataset(given).split(split), None
+    if rest and not rest.isdigit():
+        raise InvalidInput(f"{given!r} must be synthetic or synthetic:NUMBER of dialogues")
+    count = int(rest or DIALOGUES)
+    gold = examples("train", config.seed, embedder, count=count, related=config.related, retrieved=config.retrieved)
+    told = [(one.prompt, one.reply) for one in gold]
+    return dataset(dialogues("train", config.seed, count)), Reciting(told)
+
+
+def samples_for(
+    given: str,
+    config: TrainConfig,
+    embedder: Embedder,
+    kept: Path,
+    *,
+    teacher: LLM | None,
+    manager: LLM | None = None,
+    split: str = "all",
+    window: int = 50,
+) -> list[Sample]:
+    """The samples of the agent that is trained, made once and then read from the file `kept`.
+
+    Dialogues are read by `teacher`, or by their own gold; `manager` decides in its place where one is given.
+    """
+    if given.startswith("samples:"):
+        return read_samples(Path(given.partition(":")[2]))
+    if not kept.exists():
+        data, gold = opened(given, config, embedder, split)
+        reader: LLM | None = teacher or gold
+        if reader is None:
+            raise InvalidInput(f"{given} needs a teacher that reads its dialogues: give --teacher")
+        if manager is not None:
+            reader = Roles(reader, {"manage": manager})
+        if config.agent == "manager":
+            window = WHOLE if gold is not None and teacher is None else window
+            made: Iterator[Sample] = manager_samples(data, reader, embedder, window=window, related=config.related)
+        else:
+            made = answer_samples(data, reader, embedder, k=config.retrieved, related=config.related)
+        if not write_samples(kept, made):
+            kept.unlink()
+            raise InvalidInput(f"{given} has no question that the {config.agent} could learn from")
+    return read_samples(kept)
+
+
+def task_of(samples: Sequence[Sample], config: TrainConfig, embedder: Embedder) -> Task:
+    """Raises InvalidInput when no sample is the trained agent's."""
+    managing = [one for one in samples if isinstance(one, ManagerSample)]
+    answering = [one for one in samples if isinstance(one, AnswerSample)]
+    if not (managing if config.agent == "manager" else answering):
+        raise InvalidInput(f"there is no sample of the {config.agent} among the {len(samples)}")
+    if config.agent == "manager":
+        return ManagerTask(managing, embedder, config.reward, config.related, config.retrieved)
+    return AnswerTask(answering, config.reward, config.retrieved)
+
+
+def gold_pairs(given: str, config: TrainConfig, embedder: Embedder) -> Iterator[tuple[Prompt, str]]:
+    """The trained agent's prompts with their gold replies, of generated dialogues or a bank's log."""
+    kind, _, rest = given.partition(":")
+    step: Step = "manage" if config.agent == "manager" else "answer"
+    if kind == "bank":
+        if config.agent != "manager":
+            raise InvalidInput("a bank's log shows what a manager did; the Answer Agent learns from questions")
+        with MemoryBank(Path(rest), embedder=embedder) as bank:
+            yield from logged_pairs(bank, config.related)
+        return
+    count = int(rest or DIALOGUES)
+    for one in examples(
+        "train", config.seed, embedder, count=count, related=config.related, retrieved=config.retrieved
+    ):
+        if one.prompt.step == step:
+            yield one.prompt, one.reply
+
+
+def logged_pairs(bank: MemoryBank, related: int) -> Iterator[tuple[Prompt, str]]:
+    """What was decided in a bank, as the manager would be asked it: people's undoings are left out with what they undo.
+
+    Also left out is what no model had to decide, and a decision about an entry that would not have been shown.
+    """
+    log = bank.log()
+    undone = {one.undoes for one in log if one.undoes is not None}
+    for one in log:
+        if one.fact is None or one.scope is None or one.kind not in KINDS or one.id in undone:
+            continue
+        with bank.as_of(one.time - timedelta(microseconds=1), one.scope) as before:
+            shown = before.related(one.fact, one.scope, related)
+        places = {entry.id: place for place, entry in enumerate(shown, 1)}
+        decision: dict[str, Any] = {"operation": one.kind}
+        if one.kind in ("UPDATE", "DELETE"):
+            if one.entry_id not in places:
+                continue
+            decision["index"] = places[one.entry_id]
+        if one.kind == "UPDATE":
+            after: Mapping[str, Any] = one.after or {}
+            decision["text"] = after["text"]
+        if shown:
+            yield manager_prompt(one.fact, shown), json.dumps(decision, ensure_ascii=False)

@@ -1,0 +1,65 @@
+"""`memory-r1 train` and `memory-r1 runs` on a model of two layers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+pytest.importorskip("torch")
+pytest.importorskip("trl")
+
+from tiny_models import byte_tokenizer, tiny_model
+
+from memory_r1.cli import main
+
+pytestmark = [pytest.mark.models, pytest.mark.usefixtures("needs_e5_small")]
+
+SMALL = ("--steps", "2", "--set", "groups=1", "--set", "group_size=2", "--set", "retrieved=4", "--set", "lora.rank=4")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny")
+    tiny_model().save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def invoke(*arguments: str) -> str:
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output + str(result.exception)
+    return result.output
+
+
+def test_a_warm_start_then_both_agents_then_a_table_of_the_runs(tmp_path: Path, model: Path) -> None:
+    warm, pair = tmp_path / "warm", tmp_path / "pair"
+    data = ("--data", "synthetic:1", "--model", str(model), *SMALL)
+    invoke("train", "manager", "--algo", "sft", *data, "--out", str(warm))
+    invoke("train", "both", "--algo", "ppo", *data, "--start", str(warm / "adapter"), "--out", str(pair))
+    folders = [warm, pair / "manager-1", pair / "answer-1"]
+    for folder in folders:
+        assert (folder / "adapter" / "adapter_model.safetensors").exists()
+        assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((folders[1] / "config.json").read_text())["about"]["start"] == str(warm / "adapter")
+    table = invoke("runs", *map(str, folders), "--plot", str(tmp_path / "all.png"))
+    assert [line.split()[:4] for line in table.splitlines()[2:5]] == [
+        ["warm", "manager", "sft", "2"],
+        ["manager-1", "manager", "ppo", "2"],
+        ["answer-1", "answer", "ppo", "2"],
+    ]
+    assert (tmp_path / "all.png").exists()
+
+
+def test_mistakes_are_said_in_a_line(tmp_path: Path, model: Path) -> None:
+    cases = [
+        (("--model", str(model), "--set", "lr=1"), "there is no setting 'lr'"),
+        (("--model", "no-such-model"), "no model 'no-such-model'"),
+    ]
+    for number, (options, message) in enumerate(cases):
+        command = ["train", "answer", "--data", "synthetic:1", "--out", str(tmp_path / str(number)), *SMALL, *options]
+        result = CliRunner().invoke(main, command)
+        assert result.exit_code == 1
+        assert message in result.output
