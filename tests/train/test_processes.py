@@ -29,7 +29,8 @@ if rank == "0":
     run.claim(config, {})
 model, critic = prepared(tiny_model(), config)
 learn(config, run, model, byte_tokenizer(), Early(flat=(0, 1)), {}, critic=critic, use_cpu=True)
-learned = {name: p.detach() for part in (model, critic) if part for name, p in part.named_parameters() if p.requires_grad}
+parts = [part for part in (model, critic) if part]
+learned = {name: p.detach() for part in parts for name, p in part.named_parameters() if p.requires_grad}
 torch.save(learned, folder / f"{rank}.pt")
 """
 
