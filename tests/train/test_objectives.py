@@ -1,4 +1,4 @@
-"""The mathematics of training on numbers worked by hand, and beside verl where it is installed."""
+"""The mathematics of training on numbers worked by hand."""
 
 from __future__ import annotations
 
@@ -101,20 +101,3 @@ def test_explained_variance_of_a_perfect_a_blind_and_a_wrong_critic() -> None:
     assert explained_variance(torch.full((1, 2), 0.5), returns, mask) == 0.0
     assert explained_variance(1 - returns, returns, mask) == -3.0
     assert math.isnan(explained_variance(returns, torch.ones(1, 2), mask))
-
-
-@pytest.mark.parametrize(("gamma", "lam"), [(1.0, 1.0), (0.99, 0.95), (0.9, 0.0)])
-def test_as_in_verl(gamma: float, lam: float) -> None:
-    """A second opinion for developers: verl is what the paper used; it is no dependency and not in CI."""
-    algos = pytest.importorskip("verl.trainer.ppo.core_algos")
-    torch.manual_seed(0)
-    mask = (torch.arange(7) < torch.tensor([[7], [3], [1]])).float()
-    rewards, values = torch.zeros(3, 7), torch.randn(3, 7) * mask
-    rewards[torch.arange(3), mask.sum(1).long() - 1] = torch.tensor([1.0, 0.0, 0.5])
-    advantages, returns = gae_BT(rewards, values, mask, gamma=gamma, lam=lam)
-    theirs, their_returns = algos.compute_gae_advantage_return(rewards, values, mask, gamma, lam)
-    close(returns, their_returns * mask)
-    close(whiten(advantages, mask), theirs * mask, atol=1e-3, rtol=1e-3)  # theirs divides by n - 1
-    returns, old = torch.randn(3, 7), torch.randn(3, 7)
-    loss, _ = algos.compute_value_loss(values, returns, old, mask, 0.2)
-    close(clipped_value_loss(values, old, returns, mask), loss)
