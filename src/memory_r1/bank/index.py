@@ -21,6 +21,7 @@ from memory_r1.types import MemoryEntry
 
 RRF_CONSTANT = 5.0
 _TAIL_SHARE, _TAIL_ROWS = 0.05, 256
+_GROUP = 32  # scores of which one stands for all
 _ROW_BYTES = 700  # what Python keeps of an entry beside its text, its words and its vector, about
 
 
@@ -187,14 +188,33 @@ class HomeIndex:
 
 
 def _ranking(scores: NDArray[np.floating], k: int) -> NDArray[np.int64]:
-    """Rows of the highest finite scores, best first; deep enough that fusion can lift what one ranking has low."""
-    depth = min(len(scores), max(2 * k, 100))
-    least = np.partition(scores, len(scores) - depth)[len(scores) - depth]  # in half the time of `argpartition`
-    above = np.flatnonzero(scores > least)
-    level = np.flatnonzero(scores == least)[: depth - len(above)] if np.isfinite(least) else above[:0]
-    rows = np.concatenate((above, level))
-    best: NDArray[np.int64] = rows[np.lexsort((rows, -scores[rows]))]
+    """Rows of the highest finite scores, best first, and among equals in their order.
+
+    Deep enough that fusion can lift what one ranking has low.
+    """
+    depth = max(2 * k, 100)
+    rows = _candidates(scores, depth)
+    some = scores[rows]
+    if len(rows) > depth:  # what many rows have equally can make the candidates many
+        least = np.partition(some, len(rows) - depth)[len(rows) - depth]
+        above = rows[some > least]
+        rows = np.sort(np.concatenate((above, rows[some == least][: depth - len(above)])))
+        some = scores[rows]
+    best: NDArray[np.int64] = rows[np.argsort(-some, kind="stable")]
     return best
+
+
+def _candidates(scores: NDArray[np.floating], depth: int) -> NDArray[np.int64]:
+    """Rows among which the `depth` highest finite scores are, in order, without a partition of all scores.
+
+    Of groups of scores, `depth` have a highest one that reaches the `depth`-th highest of them: so do as many rows.
+    """
+    lowest = np.finfo(scores.dtype).min
+    groups = len(scores) // _GROUP
+    if groups > depth:
+        highest = scores[: groups * _GROUP].reshape(_GROUP, groups).max(axis=0)
+        lowest = max(lowest, np.partition(highest, groups - depth)[groups - depth])
+    return np.flatnonzero(scores >= lowest)
 
 
 def _fuse(rankings: Sequence[NDArray[np.int64]]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -36,6 +36,7 @@ from memory_r1.bank.writes import (
     clean,
     copy_scope,
     fold,
+    holds_only,
     log_operation,
     searched_text,
 )
@@ -416,7 +417,7 @@ class MemoryBank:
         with self._reading() as db:
             twin = MemoryBank.__new__(MemoryBank)
             twin.path, twin.embedder = ":memory:", self.embedder
-            if scope is None:
+            if scope is None or holds_only(db, scope):
                 twin._db = schema.copy_to_memory(db)
                 twin._setup(self._now, self._index_bytes)
             else:

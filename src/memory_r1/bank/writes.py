@@ -138,6 +138,20 @@ def fold(log: Iterable[Logged]) -> dict[str, Mapping[str, Any]]:
     return states
 
 
+def holds_only(db: sqlite3.Connection, scope: Scope) -> bool:
+    """Whether no row of the file tells of anything outside a scope, so that copying its pages copies the scope."""
+    outside, values = " OR ".join(f"{name} IS NOT ?" for name in scope.ids), list(scope.ids.values())
+    (homes,) = db.execute("SELECT count(*) FROM home").fetchone()
+    return homes <= 1 and not any(
+        db.execute(f"SELECT 1 FROM {table} WHERE {condition} LIMIT 1", given).fetchone()
+        for table, condition, given in (
+            ("entry", outside, values),
+            ("turn", "scope != ?", [dump(scope.ids)]),
+            ("operation", outside, values),
+        )
+    )
+
+
 def copy_scope(source: sqlite3.Connection, target: sqlite3.Connection, scope: Scope) -> None:
     """Every row of a scope, with the keys and numbers it has."""
     where, values = scope_sql(scope)
