@@ -22,7 +22,7 @@ _adapter = options(
 
 @click.group(cls=Group)
 def train() -> None:
-    """Train the Memory Manager and the Answer Agent, and serve what was trained."""
+    """Train the two agents, and serve what was trained."""
 
 
 @train.command()
