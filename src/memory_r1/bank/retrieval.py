@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from memory_r1.bank.index import HomeIndex, IndexRow
 from memory_r1.bank.rows import ENTRY_COLUMNS, scope_sql
 from memory_r1.types import Retrieved, Scope
+
+_BATCH = 1_024
 
 
 class Retriever:
@@ -74,19 +76,24 @@ class Retriever:
             index = HomeIndex(self._dimension)
         self._indexes[home] = index
         if index.revision < revision:
-            index.upsert(_changed_rows(db, home, index.revision))
+            for rows in _changed_rows(db, home, index.revision):
+                index.upsert(rows)
             index.revision = revision
             while len(self._indexes) > 1 and sum(one.nbytes for one in self._indexes.values()) > self._index_bytes:
                 self._indexes.popitem(last=False)
         return index
 
 
-def _changed_rows(db: sqlite3.Connection, home: int, revision: int) -> list[IndexRow]:
-    """The entries of a home that changed after a revision, deleted ones included, in the order of their change."""
+def _changed_rows(db: sqlite3.Connection, home: int, revision: int) -> Iterator[list[IndexRow]]:
+    """The entries of a home that changed after a revision, deleted ones included, in the order of their change.
+
+    In batches, so that building an index of many entries does not hold all vectors three times.
+    """
     rows = db.execute(
         f"SELECT deleted_at IS NULL, coalesce(expires_at, 9e999), terms, vector, {ENTRY_COLUMNS} "
         "FROM entry JOIN vector USING (key) WHERE home = ? AND revision > ? ORDER BY revision",
         (home, revision),
     )
     rows.row_factory = None
-    return [IndexRow(row[4], row[0], row[7], row[1], row[2], row[3], stored=row[4:]) for row in rows]
+    while batch := rows.fetchmany(_BATCH):
+        yield [IndexRow(row[4], row[0], row[7], row[1], row[2], row[3], stored=row[4:]) for row in batch]
