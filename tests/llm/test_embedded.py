@@ -250,3 +250,11 @@ def _script(*lines: str) -> str:
             *lines,
         ]
     )
+
+
+@real[0]
+@real[1]
+def test_a_model_that_was_opened_and_never_asked_closes() -> None:
+    opened = f"EmbeddedLLM({str(MODEL)!r}, context_tokens=64)"
+    code = f"from memory_r1.llm.embedded import EmbeddedLLM\nfor _ in range(5): {opened}.close()"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -272,6 +272,7 @@ def _start(path: Path, adapters: Sequence[Path], context: int, slots: int, threa
     params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(file), 1.0) for file in adapters]
     params.lora_init_without_apply = True
     params.n_threads_http = 1
+    params.endpoint_metrics = True  # for `_awake`
     params.ui = False
     params.api_keys = [secrets.token_urlsafe(32)]
     with tempfile.TemporaryDirectory(prefix="memory-r1-", ignore_cleanup_errors=True) as folder:
@@ -279,9 +280,15 @@ def _start(path: Path, adapters: Sequence[Path], context: int, slots: int, threa
             params.hostnames = [f"{folder}/s.sock"]
         try:
             with _own_interrupts():
-                return xllamacpp.Server(params)
+                return _awake(xllamacpp.Server(params))
         except RuntimeError as error:
             raise WeightsMissing(f"llama.cpp cannot load {path} ({error}); {REMEDY}") from error
+
+
+def _awake(server: Any) -> Any:
+    """The server, once its loop takes requests: one that is freed before that waits for itself for ever."""
+    server.handle_metrics()  # the one request that asks no model
+    return server
 
 
 def _cores() -> int:
