@@ -122,11 +122,29 @@ class GroupGRPOTrainer(Guarded, GRPOTrainer):  # type: ignore[misc]
         tokens = self.accelerator.reduce(tokens, "sum")
         for one in batches:
             one["num_items_in_batch"] = tokens
-            one["active"] = bool((one["advantages"] != 0).any())
+        self._align(batches)
         self._note({**measures(groups), "resampled": resampled, "seconds/rollouts": time.perf_counter() - began})
         if self.accelerator.is_main_process:
             self.on_rollouts(step, groups)
         return batches
+
+    def _align(self, batches: Sequence[dict[str, Any]]) -> None:
+        """Mark the micro-batches that teach something.
+
+        Several processes take part in each together, or in none, with equally many rows: TRL gathers measures by row.
+        Rows that are added show no token.
+        """
+        facts = [(len(one["episode"]), int((one["advantages"] != 0).any())) for one in batches]
+        most = self.accelerator.gather(torch.tensor([facts], device=self.args.device)).amax(dim=0).tolist()
+        for one, (rows, active) in zip(batches, most, strict=True):
+            one["active"] = bool(active)
+            missing = rows - len(one["episode"])
+            if active and missing:
+                one |= {
+                    name: torch.cat([value, value.new_zeros(missing, *value.shape[1:])])
+                    for name, value in one.items()
+                    if isinstance(value, Tensor) and value.dim()
+                }
 
     def _group(self, place: int) -> Group:
         played = play(self.task.maker(place), self.num_generations, self.seat.roles, self.task.step)
@@ -194,9 +212,12 @@ class GroupGRPOTrainer(Guarded, GRPOTrainer):  # type: ignore[misc]
         replies = [_shown(row, m) for row, m in _rows_of(input_ids, attention_mask, slice(-logits_to_keep, None))]
         alike: dict[tuple[int, ...], list[int]] = {}
         for place, prompt in enumerate(prompts):
-            alike.setdefault(tuple(prompt), []).append(place)
-        logp_BT = [input_ids.new_zeros(0, dtype=torch.float32)] * len(prompts)
-        entropy_BT = list(logp_BT)
+            if replies[place]:
+                alike.setdefault(tuple(prompt), []).append(place)
+        nothing_T = input_ids.new_zeros(logits_to_keep, dtype=torch.float32)
+        if not alike:  # the other processes wait for gradients, though this one's group said nothing
+            nothing_T = nothing_T + score_group(model, [0], [[0]]).logp_GT.sum() * 0
+        logp_BT, entropy_BT = [nothing_T] * len(prompts), [nothing_T] * len(prompts)
         for prompt_ids, places in alike.items():
             with self.accelerator.autocast():
                 scored = score_group(
@@ -218,7 +239,7 @@ class GroupGRPOTrainer(Guarded, GRPOTrainer):  # type: ignore[misc]
             return super()._compute_loss(model, inputs)
         if self.accelerator.num_processes == 1:
             return torch.zeros((), device=self.args.device, requires_grad=True)
-        return score_group(model, [0], [[0]]).logp_GT.sum() * 0  # the other processes wait for its gradients
+        return score_group(model, [0], [[0]]).logp_GT.sum() * 0  # a step's last backward pass shares its gradients
 
     def _note(self, values: Mapping[str, float]) -> None:
         """Add to the step's log the mean of each value over all processes."""
@@ -289,7 +310,8 @@ class PPOTrainer(GroupGRPOTrainer):
         replies = [_shown(*row) for row in zip(batch["completion_ids"], batch["completion_mask"], strict=True)]
         alike: dict[tuple[int, ...], list[int]] = {}
         for place, prompt in enumerate(prompts):
-            alike.setdefault(tuple(prompt), []).append(place)
+            if replies[place]:
+                alike.setdefault(tuple(prompt), []).append(place)
         rows = [values_BT[place] for place in range(len(prompts))]
         for prompt_ids, places in alike.items():
             with self.accelerator.autocast():
@@ -306,7 +328,7 @@ class PPOTrainer(GroupGRPOTrainer):
         loss = super().training_step(model, inputs, num_items_in_batch)
         batch, self._micro = self._micro, None
         assert batch is not None
-        if len(batch["episode"]):
+        if batch["completion_mask"].any():
             value_loss = clipped_value_loss(
                 self._values(batch),
                 batch["old_values"],

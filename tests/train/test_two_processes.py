@@ -29,8 +29,9 @@ if rank == "0":
     run.claim(config, {})
 model, critic = prepared(tiny_model(), config)
 learn(config, run, model, byte_tokenizer(), Early(flat=(0, 1)), {}, critic=critic, use_cpu=True)
-parts = [part for part in (model, critic) if part]
-learned = {name: p.detach() for part in parts for name, p in part.named_parameters() if p.requires_grad}
+parts = [part for part in (model, critic) if part is not None]
+named = [pair for part in parts for pair in part.named_parameters()]
+learned = {name: parameter.detach() for name, parameter in named if parameter.requires_grad}
 torch.save(learned, folder / f"{rank}.pt")
 """
 
@@ -42,7 +43,7 @@ def test_both_processes_end_with_the_same_weights(tmp_path: Path, algo: str) -> 
     program.write_text(PROGRAM, encoding="utf-8")
     here = str(Path(__file__).parent)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([here, *sys.path]), "OMP_NUM_THREADS": "1"}
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
     command = [*torchrun, "--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0", str(program), str(tmp_path), algo]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
