@@ -23,7 +23,7 @@ from transformers import AutoTokenizer
 from memory_r1.cli import main
 from memory_r1.train.base import load_base, trainable
 from memory_r1.train.material import product_prompts
-from memory_r1.train.parity import prompt_ids
+from memory_r1.train.policy import chat_ids
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_both_runtimes_cut_prompts_alike_for_the_real_model() -> None:
     prompts.append(Prompt("extract", (Message("user", "Pi is   3.14159, don't  say 22/7;\n\n x² ≈ 日本 🦊"),)))
     with EmbeddedLLM(file, context_tokens=2048) as llm:
         counted = [reply.prompt_tokens for reply in llm.complete([_short(prompt) for prompt in prompts])]
-    assert counted == [len(prompt_ids(prompt, tokenizer)) for prompt in prompts]
+    assert counted == [len(chat_ids(tokenizer, prompt)) for prompt in prompts]
 
 
 def _short(prompt: Prompt) -> Prompt:

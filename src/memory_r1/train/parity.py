@@ -51,11 +51,13 @@ def compare(
     prompts: Sequence[Prompt], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, llm: EmbeddedLLM
 ) -> Iterator[Compared]:
     """Each prompt in order. `model` carries the adapter that `llm` has for the prompts' steps."""
-    eos = tokenizer.eos_token_id
-    ids = [prompt_ids(prompt, tokenizer) for prompt in prompts]
-    replies = greedy(model, ids, [prompt.max_tokens for prompt in prompts], eos)
+    with train_extra():
+        from memory_r1.train.policy import chat_ids, end_ids
+    ends = end_ids(model, tokenizer)
+    ids = [chat_ids(tokenizer, prompt) for prompt in prompts]
+    replies = greedy(model, ids, [prompt.max_tokens for prompt in prompts], ends)
     for prompt, prompt_tokens, reply in zip(prompts, ids, replies, strict=True):
-        trained = tokenizer.decode(reply[:-1] if reply[-1] == eos else reply)
+        trained = tokenizer.decode(reply[:-1] if reply[-1] in ends else reply)
         served = llm.complete([replace(prompt, temperature=0.0, logprobs=False)])[0]
         ours = decision(prompt.step, trained)
         yield Compared(
@@ -83,14 +85,8 @@ def summary(compared: Sequence[Compared]) -> Mapping[str, Any]:
     return {"prompts": len(compared), "tokens": tokens, **shares, "reached": reached}
 
 
-def prompt_ids(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The prompt's tokens up to where the reply begins, by the model's chat template."""
-    messages = [{"role": message.role, "content": message.content} for message in prompt.messages]
-    return list(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False))
-
-
 def greedy(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], max_tokens: Sequence[int], eos: int
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], max_tokens: Sequence[int], ends: frozenset[int]
 ) -> Iterator[list[int]]:
     """The most likely reply to each prompt, with the token that ends it. What all begin with is computed once."""
     with train_extra():
@@ -107,7 +103,7 @@ def greedy(
         with torch.inference_mode():
             past, reply = copy.deepcopy(cache), list[int]()
             new = torch.tensor([ids[shared:]], device=model.device)
-            while len(reply) < limit and (not reply or reply[-1] != eos):
+            while len(reply) < limit and (not reply or reply[-1] not in ends):
                 logits_1TV = model(new, past_key_values=past, use_cache=True, logits_to_keep=1).logits
                 reply.append(int(logits_1TV[0, -1].argmax()))
                 new = torch.tensor([reply[-1:]], device=model.device)

@@ -151,6 +151,17 @@ def bracketed(time: str | None) -> str:
     return f"[{moment.day} {moment:%B %Y, %H:%M}] "
 
 
+def as_told_to(owner: str, batch: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Turns as chat messages for a store that belongs to one speaker, who is its user; the others are its assistant."""
+    return [
+        {
+            "role": "user" if turn["speaker"] == owner else "assistant",
+            "content": f"{bracketed(turn['time'])}{turn['speaker']}: {turn['text']}",
+        }
+        for turn in batch
+    ]
+
+
 def share(k: int, parts: int, n: int) -> int:
     """The n-th of `parts` shares of k, which differ by at most one."""
     return k // parts + (n < k % parts)

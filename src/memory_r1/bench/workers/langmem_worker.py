@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from channel import Endpoint, Tally, batches, bracketed, serve, share, versions
+from channel import Endpoint, Tally, as_told_to, batches, serve, share, versions
 
 SEEN = ["every prompt holds a random id, so that a run is not exactly repeatable even at temperature 0"]
 BATCH = 2  # messages in one call of the manager, as for Mem0
@@ -74,13 +74,7 @@ class LangMem:
 
     def add(self, owner: str, batch: list[Mapping[str, Any]]) -> None:
         """One namespace per speaker: in each the owner is the user, and the other one the assistant."""
-        messages = [
-            {
-                "role": "user" if turn["speaker"] == owner else "assistant",
-                "content": f"{bracketed(turn['time'])}{turn['speaker']}: {turn['text']}",
-            }
-            for turn in batch
-        ]
+        messages = as_told_to(owner, batch)
         before = self.kept(owner)
         self.manager.invoke({"messages": messages}, config={"configurable": {"owner": owner}, **self.options})
         after = self.kept(owner)

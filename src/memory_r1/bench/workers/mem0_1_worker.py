@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from channel import Endpoint, Tally, batches, bracketed, serve, share, versions
+from channel import Endpoint, Tally, as_told_to, batches, serve, share, versions
 
 BATCH = 2  # messages in one add(), as in Mem0's own evaluation
 
@@ -75,13 +75,7 @@ class Mem0:
 
     def add(self, owner: str, batch: list[Mapping[str, Any]]) -> None:
         """One store per speaker: in each the owner is the user, and the other one the assistant."""
-        messages = [
-            {
-                "role": "user" if turn["speaker"] == owner else "assistant",
-                "content": f"{bracketed(turn['time'])}{turn['speaker']}: {turn['text']}",
-            }
-            for turn in batch
-        ]
+        messages = as_told_to(owner, batch)
         result = self.memory.add(messages, user_id=owner, metadata={"timestamp": batch[0]["time"]})
         self.tally.operations.update(item["event"] for item in result["results"])
 
