@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
-from memory_r1.bench.endpoint import Endpoint, call_schema, forced_tools
+from memory_r1.bench.endpoint import Endpoint, call_schema, calls_schema, forced_tools
 from memory_r1.testing import HashEmbedder
 
 SAVE = {"name": "save", "parameters": {"type": "object", "properties": {"text": {"type": "string"}}}}
@@ -70,9 +70,10 @@ def test_a_tool_that_must_be_called_is_called(endpoint: Endpoint, model: Scripte
     assert choice["finish_reason"] == "tool_calls"
     assert (call["function"]["name"], json.loads(call["function"]["arguments"])) == ("save", {"text": "Ann likes tea."})
     assert (second["function"], call["id"] == second["id"]) == ({"name": "skip", "arguments": "{}"}, False)
-    assert set(model.asked[0]) == {"messages", "grammar", "max_tokens"}  # llama.cpp takes no tools beside a grammar
+    assert set(model.asked[0]) == {"messages", "response_format", "max_tokens"}  # servers take no tools beside a schema
     assert json.dumps(SAVE) in model.asked[0]["messages"][0]["content"]
-    assert '"const": "save"' in model.asked[0]["grammar"]
+    asked_for = model.asked[0]["response_format"]["json_schema"]
+    assert asked_for == {"name": "calls", "schema": calls_schema([tool["function"] for tool in TOOLS]), "strict": True}
 
 
 def test_a_call_that_was_cut_off_stays_text(endpoint: Endpoint, model: ScriptedChat) -> None:

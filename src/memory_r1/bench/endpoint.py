@@ -19,7 +19,6 @@ import numpy as np
 from memory_r1.embed import Embedder
 from memory_r1.errors import MemoryR1Error
 from memory_r1.flow import Usage
-from memory_r1.llm.embedded import grammar
 from memory_r1.replies import json_object
 
 MAX_BODY = 32 << 20  # bytes
@@ -67,18 +66,19 @@ class Endpoint:
         self.close()
 
     def chat(self, body: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
-        """(status, reply). A tool that must be called is asked for by grammar, since a small model forgets to."""
+        """(status, reply). A tool that must be called is asked for by a schema, since a small model forgets to."""
         if body.get("stream"):
             return 400, _error(400, "this endpoint does not stream; send stream: false")
         asked = {**body, "max_tokens": body.get("max_tokens") or body.get("max_completion_tokens") or DEFAULT_REPLY}
         asked.pop("max_completion_tokens", None)
         forced = forced_tools(body)
         if forced:
-            # llama.cpp refuses tools beside a grammar, and its own "required" lets a small model answer in prose.
+            # Servers refuse tools beside a schema, and llama.cpp's own "required" lets a small model answer in prose.
             dropped = ("tools", "tool_choice", "parallel_tool_calls", "response_format")
             asked = {name: value for name, value in asked.items() if name not in dropped}
             asked["messages"] = told(body["messages"], forced)
-            asked["grammar"] = grammar(calls_schema(forced))
+            schema = {"name": "calls", "schema": calls_schema(forced), "strict": True}
+            asked["response_format"] = {"type": "json_schema", "json_schema": schema}
         reply = self.model.chat(asked)
         with self._lock:
             if "error" in reply:

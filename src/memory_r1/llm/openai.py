@@ -25,6 +25,9 @@ FIRST_DELAY = 0.5
 LONGEST_DELAY = 30.0
 """Seconds between two attempts: at first, and at most (also where Retry-After asks for more)."""
 
+CONNECT = 10.0
+"""Seconds in which a server must take a connection, however long its answers take."""
+
 _OVERFLOW = re.compile(
     r"context[ _]length|context[ _]size|context window|maximum (?:model|input|prompt) length|prompt is too long"
     r"|exceeds? .{0,40}context",
@@ -48,7 +51,8 @@ _ASKED = (
 class OpenAILLM:
     """A chat model behind `{base_url}/chat/completions`.
 
-    Each request may take `timeout` seconds; 429, 5xx and broken connections are tried `retries` times more.
+    Each request may take `timeout` seconds (a long prompt takes minutes on a CPU); 429, 5xx and broken connections
+    are tried `retries` times more.
     At most `concurrency` requests run at once. `schema_mode` is how a prompt's schema is asked for: a
     server that refuses it is asked a weaker way, from then on. `extra` goes into every request's body.
     """
@@ -59,7 +63,7 @@ class OpenAILLM:
         model: str,
         *,
         api_key: str | None = None,
-        timeout: float = 60.0,
+        timeout: float = 600.0,
         retries: int = 3,
         concurrency: int = 8,
         schema_mode: SchemaMode = "json_schema",
@@ -79,7 +83,9 @@ class OpenAILLM:
         self._key = api_key or ""
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
-        self._client = httpx.Client(headers=headers, timeout=timeout, limits=limits)
+        self._client = httpx.Client(
+            headers=headers, timeout=httpx.Timeout(timeout, connect=min(timeout, CONNECT)), limits=limits
+        )
         self._concurrency = concurrency
         self._running = threading.Semaphore(concurrency)  # of several batches together
 
