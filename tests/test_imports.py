@@ -25,7 +25,9 @@ LAYERS = (
     ("transfer", "config", "audit"),
     ("memory",),
     ("__init__",),
-    ("bench", "formats", "demo"),
+    ("bench", "formats", "demo", "scoped"),
+    ("tools",),
+    ("mcp", "integrations"),
     ("train",),
     ("cli", "__main__"),
 )

@@ -18,6 +18,7 @@ from memory_r1.bank import MemoryBank
 from memory_r1.cli import options
 from memory_r1.cli.bench import bench
 from memory_r1.cli.data import data
+from memory_r1.cli.mcp import mcp
 from memory_r1.cli.options import (
     as_json,
     db,
@@ -504,5 +505,6 @@ def models_pull(names: tuple[str, ...]) -> None:
 
 main.add_command(bench)
 main.add_command(data)
+main.add_command(mcp)
 main.add_command(train)
 main.add_command(runs)
