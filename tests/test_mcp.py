@@ -167,6 +167,13 @@ def test_calls_at_the_same_time_are_all_answered_and_nothing_is_lost(tmp_path: P
     session([*scripted(tmp_path / "bank.db"), "--raw"], use)
 
 
+def test_without_the_sdk_the_command_names_the_extra() -> None:
+    code = "import sys; sys.modules['mcp'] = None; from memory_r1.cli import main; main(['mcp'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "Error: the MCP server needs the official SDK: pip install 'memory-r1[mcp]'\n"
+
+
 class TestTools:
     """What the tools say, without a server."""
 
