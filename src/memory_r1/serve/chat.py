@@ -21,12 +21,11 @@ from starlette.responses import Response, StreamingResponse
 
 from memory_r1.bank.writes import MAX_TEXT
 from memory_r1.errors import InvalidInput, ModelUnavailable
-from memory_r1.memory import turns_of
 from memory_r1.serve.guard import caller_of
 from memory_r1.serve.inbox import Job, with_ids
 from memory_r1.serve.refusals import Json, Refusal
 from memory_r1.serve.service import Service, Workers
-from memory_r1.types import Scope
+from memory_r1.types import Scope, Turn
 
 QUERY = 2_000
 """Characters of a message that are searched for: an embedder reads no more."""
@@ -203,7 +202,8 @@ def chat_router(service: Service, upstream: Upstream, settings: ChatSettings) ->
             raise Refusal(503, "model_unavailable", str(error), "Try again later.") from error
         if reply.status_code < 400 and body.messages[-1].get("role") == "user" and question.strip():
             pieces = [question[start : start + MAX_TEXT] for start in range(0, len(question), MAX_TEXT)]
-            turns = turns_of([piece for piece in pieces if piece.strip()], service.memory.bank.now())
+            said = service.memory.bank.now()
+            turns = [Turn("user", piece, said) for piece in pieces if piece.strip()]
             await service.workers.quick(service.inbox.put, Job(with_ids(turns), scope))
         return reply
 

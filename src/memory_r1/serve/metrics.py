@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -27,14 +27,20 @@ class Metrics:
         usage: Callable[[], Mapping[Step, Usage]],
     ) -> None:
         self._registry = CollectorRegistry()
-        made = {"registry": self._registry, "namespace": "memory_r1"}
-        self._requests = Counter("requests", "Requests answered.", ["method", "route", "status"], **made)
+        self._requests = self._counter("requests", "Requests answered.", ["method", "route", "status"])
+        self._refused = self._counter("refused", "Requests refused, by the error's code.", ["code"])
+        self._operations = self._counter("operations", "Operations that requests led to.", ["kind"])
         self._seconds = Histogram(
-            "request_seconds", "Until the answer began.", ["method", "route"], buckets=_SECONDS, **made
+            "memory_r1_request_seconds",
+            "Until the answer began.",
+            ["method", "route"],
+            buckets=_SECONDS,
+            registry=self._registry,
         )
-        self._refused = Counter("refused", "Requests refused, by the error's code.", ["code"], **made)
-        self._operations = Counter("operations", "Operations that requests led to.", ["kind"], **made)
         self._registry.register(_Read(gauges, usage))
+
+    def _counter(self, name: str, about: str, labels: Sequence[str]) -> Counter:
+        return Counter(f"memory_r1_{name}", about, labels, registry=self._registry)
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         method = method if method in _METHODS else "other"

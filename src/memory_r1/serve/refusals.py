@@ -61,6 +61,6 @@ class Refusal(HTTPException):
 
 
 def refusal_of(error: MemoryR1Error, more: Mapping[str, Any] | None = None) -> Refusal:
-    status, code, remedy = next(rest for kind, *rest in _KNOWN if isinstance(error, kind))
+    _, status, code, remedy = next(known for known in _KNOWN if isinstance(error, known[0]))
     headers = {"Retry-After": "5"} if status == 503 else None
     return Refusal(status, code, str(error), remedy, headers=headers, more=more)
