@@ -66,8 +66,10 @@ def test_imports_go_one_way() -> None:
     assert wrong == []
 
 
-RUNTIMES = ("onnxruntime", "xllamacpp", "kitoken", "dateparser", "torch", "matplotlib", "huggingface_hub", "httpx")
-RUNTIMES = (*RUNTIMES, "fastapi", "uvicorn", "prometheus_client")
+RUNTIMES = (
+    *("onnxruntime", "xllamacpp", "kitoken", "dateparser", "torch", "matplotlib", "huggingface_hub", "httpx"),
+    *("fastapi", "uvicorn", "prometheus_client"),
+)
 
 
 def loaded(statement: str, names: tuple[str, ...]) -> list[str]:
