@@ -13,7 +13,10 @@ from memory_r1.errors import WeightsMissing
 from memory_r1.weights import find
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("README.md", "docs/quickstart.md", "docs/storage-format.md", "docs/evaluation.md", "docs/training.md")
+PAGES = (
+    *("README.md", "docs/quickstart.md", "docs/mcp.md", "docs/integrations.md", "docs/storage-format.md"),
+    *("docs/evaluation.md", "docs/training.md"),
+)
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 

@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 
-from conftest import ANN, BOB
+from conftest import ANN
 from memory_r1.bank import MemoryBank, NewEntry
 from memory_r1.errors import InvalidInput
 from memory_r1.flow import run
-from memory_r1.formats import Dialogue, chat_dialogue, detect, locomo_dialogues, mem0_entries, not_here_yet
+from memory_r1.formats import Dialogue, chat_dialogue, detect, locomo_dialogues
 from memory_r1.manager import remember
+from memory_r1.migration import mem0
 from memory_r1.testing import ScriptedLLM
 from memory_r1.transfer import export_lines
-from memory_r1.types import Provenance, Scope, Turn
+from memory_r1.types import Scope, Turn
 
 MEM0: list[dict[str, Any]] = [
     {
@@ -32,23 +33,6 @@ MEM0: list[dict[str, Any]] = [
     },
     {"id": "m2", "memory": "The agent is brief", "agent_id": "a1", "run_id": "r1", "metadata": None},
     {"text": "No id and nobody's"},
-]
-MEM0_READ = [
-    NewEntry(
-        "Ann has a dog",
-        ANN,
-        event_time=datetime(2026, 5, 8, 17, tzinfo=UTC),
-        expires_at=datetime(2027, 1, 1, tzinfo=UTC),
-        metadata={"topic": "pets"},
-        provenance=Provenance(reason="imported from Mem0: m1"),
-    ),
-    NewEntry(
-        "The agent is brief",
-        Scope(agent_id="a1", run_id="r1"),
-        metadata={},
-        provenance=Provenance(reason="imported from Mem0: m2"),
-    ),
-    NewEntry("No id and nobody's", BOB, metadata={}, provenance=Provenance(reason="imported from Mem0")),
 ]
 
 
@@ -113,6 +97,9 @@ SECOND = (Turn("Ann", "Look! [shares a photo: a photo of a cat]", datetime(2023,
         pytest.param(MEM0, "mem0", id="mem0 list"),
         pytest.param(json.dumps({"memories": MEM0}, indent=2), "mem0", id="mem0 over many lines"),
         pytest.param(
+            [{"namespace": ["memories", "ann"], "key": "k", "value": {"text": "x"}}], "langgraph", id="langgraph items"
+        ),
+        pytest.param(
             {"results": [{"memory": "x", "metadata": {"role": "user", "content": "y"}}]}, "mem0", id="mem0 of a chat"
         ),
     ],
@@ -128,7 +115,7 @@ def test_another_file_is_refused_by_name(tmp_path: Path, content: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "read", [detect, lambda path: chat_dialogue(path, ANN), lambda path: list(mem0_entries(path, ANN))]
+    "read", [detect, lambda path: chat_dialogue(path, ANN), lambda path: mem0(path, ANN, None, datetime.now(UTC))]
 )
 def test_a_file_that_is_no_text_is_refused_by_name(tmp_path: Path, read: Any) -> None:
     path = tmp_path / "photo.jpg"
@@ -246,51 +233,6 @@ def test_a_chat_that_was_remembered_halfway_goes_on_where_it_stopped(tmp_path: P
     import_(1)
     assert [entry.text for entry in bank.all(ANN)] == ["Ann has a cat"]
     assert len(asked.prompts) == 1
-
-
-# -- Mem0 ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("content", [MEM0, {"results": MEM0}, {"results": MEM0, "relations": []}, {"memories": MEM0}])
-def test_each_shape_of_a_mem0_export_is_read_alike(tmp_path: Path, content: object) -> None:
-    assert list(mem0_entries(written(tmp_path, "mem0.json", content), BOB)) == MEM0_READ
-
-
-@pytest.mark.parametrize("content", [[], {"results": []}, {"memories": []}])
-def test_a_mem0_export_may_be_empty(tmp_path: Path, content: object) -> None:
-    assert list(mem0_entries(written(tmp_path, "mem0.json", content), BOB)) == []
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("{", "mem0.json is not JSON: "),
-        ("[" * 100_000, "mem0.json is not JSON: "),
-        ("7", 'mem0.json is no Mem0 export: it has no list of memories under "results"'),
-        ({"results": {}}, 'mem0.json is no Mem0 export: it has no list of memories under "results"'),
-        (["text"], 'mem0.json: memory 1: there is no text under "memory"'),
-        ([MEM0[1], {"memory": ""}], 'mem0.json: memory 2: there is no text under "memory"'),
-        ([{"memory": " ", "user_id": "a"}], "mem0.json: memory 1: text is empty: there is nothing to remember"),
-        ([MEM0[2]], "mem0.json: memory 1: it says not whose it is; give --user"),
-        ([{"memory": "x", "user_id": 7}], "mem0.json: memory 1: user_id must be a string, not int"),
-        ([{"memory": "x", "user_id": "a", "created_at": "soon"}], "mem0.json: memory 1: not a time: 'soon'"),
-        ([{"memory": "x", "user_id": "a", "metadata": [1]}], "mem0.json: memory 1: metadata must be a mapping"),
-    ],
-)
-def test_a_memory_that_cannot_be_stored_is_named_by_file_and_number(
-    tmp_path: Path, content: object, message: str
-) -> None:
-    with pytest.raises(InvalidInput) as caught:
-        list(mem0_entries(written(tmp_path, "mem0.json", content), None))
-    assert str(caught.value).startswith(message)
-
-
-def test_what_an_import_from_mem0_brought_is_not_brought_again(tmp_path: Path, bank: MemoryBank) -> None:
-    path = written(tmp_path, "mem0.json", MEM0)
-    bank.add_many(not_here_yet(mem0_entries(path, BOB), bank))
-    assert not_here_yet(mem0_entries(path, BOB), bank) == MEM0_READ[2:], "only what has no id can come twice"
-    moved = written(tmp_path, "mem0.json", [{**MEM0[0], "user_id": "bob"}])
-    assert [entry.scope for entry in not_here_yet(mem0_entries(moved, None), bank)] == [BOB]
 
 
 def test_our_own_export_is_known_as_such(tmp_path: Path, bank: MemoryBank) -> None:

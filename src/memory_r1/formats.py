@@ -1,25 +1,26 @@
-"""Files that `memory-r1 import` takes: LoCoMo's JSON, chats as JSON lines, Mem0's export, and our own export."""
+"""What `memory-r1 import` takes: which format it has, and the dialogues to remember in LoCoMo's JSON and in chats.
+
+Our own export is read by transfer.py, what other memory layers left by migration.py."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from memory_r1.bank import MemoryBank, NewEntry
-from memory_r1.bank.writes import check_metadata, check_text
+from memory_r1.bank.writes import check_text
 from memory_r1.bench import locomo
 from memory_r1.dates import parse_time
 from memory_r1.errors import InvalidInput
-from memory_r1.files import at, json_lines, open_text, read_json
+from memory_r1.files import at, json_lines, open_text
+from memory_r1.migration import is_sqlite, tables
 from memory_r1.transfer import FORMAT
-from memory_r1.types import SCOPE_KEYS, Provenance, Scope, Turn
+from memory_r1.types import Scope, Turn
 
-Format = Literal["memory-r1", "locomo", "chat", "mem0"]
-MEM0 = "imported from Mem0"
+Format = Literal["memory-r1", "locomo", "chat", "mem0", "langgraph"]
 _HEAD = 4096
 
 
@@ -32,7 +33,11 @@ class Dialogue:
 
 
 def detect(path: Path) -> Format:
-    """What a file holds, by its beginning. Raises InvalidInput when it is none of the four."""
+    """What a file holds, by its beginning, or a folder. Raises InvalidInput when it is none of the five."""
+    if path.is_dir():
+        return "mem0"
+    if is_sqlite(path):
+        return _of_tables(path)
     with open_text(path) as file:
         first = next((line for line in file if line.strip()), "")
         head = first[:_HEAD] + file.read(_HEAD)
@@ -46,9 +51,25 @@ def detect(path: Path) -> Format:
         return "chat"
     if any(f'"{name}"' in head for name in ("conversation", "session_1", "dia_id", "qa")):
         return "locomo"
+    if all(f'"{name}"' in head for name in ("namespace", "key", "value")):
+        return "langgraph"
     if any(f'"{name}"' in head for name in ("memory", "results", "memories")):
         return "mem0"
-    raise InvalidInput(f"{path.name} is no memory-r1 export, LoCoMo file, chat JSONL or Mem0 export; name its --format")
+    raise InvalidInput(
+        f"{path.name} is no memory-r1 export, LoCoMo file, chat JSONL, Mem0 export or LangGraph store; "
+        "name its --format"
+    )
+
+
+def _of_tables(path: Path) -> Format:
+    held = tables(path)
+    if "operation" in held:
+        raise InvalidInput(f"{path.name} is a memory bank: name it with --db, or import what `memory-r1 export` writes")
+    if "store" in held:
+        return "langgraph"
+    if "history" in held:
+        return "mem0"
+    raise InvalidInput(f"{path.name} is a SQLite file of neither Mem0's history nor a LangGraph store")
 
 
 def locomo_dialogues(path: Path, only: str | None = None, sessions: int | None = None) -> list[Dialogue]:
@@ -92,41 +113,3 @@ def _chat_turn(message: Mapping[str, Any], where: str) -> Turn:
     if turn_id is None:
         turn_id = f"{where}:{hashlib.sha256(check_text(content).encode()).hexdigest()[:8]}"
     return Turn(speaker, check_text(content), said, str(turn_id))
-
-
-def mem0_entries(path: Path, scope: Scope | None) -> Iterator[NewEntry]:
-    """Mem0's export or `get_all` result: stored as given, in each memory's own scope, else in `scope`."""
-    memories = read_json(path)
-    if isinstance(memories, dict):
-        memories = next((memories[name] for name in ("results", "memories") if name in memories), None)
-    if not isinstance(memories, list):
-        raise InvalidInput(f'{path.name} is no Mem0 export: it has no list of memories under "results"')
-    for number, memory in enumerate(memories, 1):
-        with at(f"{path.name}: memory {number}"):
-            entry = _mem0_entry(memory, scope)
-        yield entry
-
-
-def _mem0_entry(memory: Any, scope: Scope | None) -> NewEntry:
-    text = (memory.get("memory") or memory.get("text")) if isinstance(memory, dict) else None
-    if not isinstance(text, str):
-        raise InvalidInput('there is no text under "memory"')
-    ids = {name: memory[name] for name in SCOPE_KEYS if memory.get(name)}
-    own = Scope(**ids) if ids else scope
-    if own is None:
-        raise InvalidInput("it says not whose it is; give --user")
-    said, expires = memory.get("created_at"), memory.get("expiration_date")
-    return NewEntry(
-        text=check_text(text),
-        scope=own,
-        event_time=parse_time(said) if said else None,
-        expires_at=parse_time(expires) if expires else None,
-        metadata=check_metadata(memory.get("metadata")),
-        provenance=Provenance(reason=f"{MEM0}: {memory['id']}" if memory.get("id") else MEM0),
-    )
-
-
-def not_here_yet(entries: Iterable[NewEntry], bank: MemoryBank) -> list[NewEntry]:
-    """The entries without those that an import of Mem0's export brought before, by Mem0's ids."""
-    here = {(logged.scope, logged.provenance.reason) for logged in bank.log()}
-    return [e for e in entries if e.provenance.reason == MEM0 or (e.scope, e.provenance.reason) not in here]

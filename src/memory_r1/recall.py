@@ -25,17 +25,24 @@ def estimated_tokens(text: str) -> int:
 
 def fenced(entries: Iterable[MemoryEntry], max_tokens: int) -> str:
     """As many entries, best first, as fit in `max_tokens`; "" when none does."""
-    lines: list[str] = []
+    return fence((_dated(entry) for entry in entries), max_tokens)
+
+
+def _dated(entry: MemoryEntry) -> str:
+    return f"({format_date(entry.event_time)}) {entry.text}" if entry.event_time else entry.text
+
+
+def fence(lines: Iterable[str], max_tokens: int) -> str:
+    """Lines of stored text as a list inside the fence, as many as fit in `max_tokens`; "" when none does."""
+    kept: list[str] = []
     left = max_tokens - estimated_tokens(_OPEN + _CLOSE) - 2
-    for entry in entries:
-        when = f"({format_date(entry.event_time)}) " if entry.event_time else ""
-        text = _TAG.sub(r"‹\1", " ".join(entry.text.split()))
-        line = f"- {when}{text}"
+    for text in lines:
+        line = "- " + _TAG.sub(r"‹\1", " ".join(text.split()))
         left -= estimated_tokens(line) + 1
         if left < 0:
             break
-        lines.append(line)
-    return "\n".join([_OPEN, *lines, _CLOSE]) if lines else ""
+        kept.append(line)
+    return "\n".join([_OPEN, *kept, _CLOSE]) if kept else ""
 
 
 def without_recall(text: str) -> str:

@@ -81,6 +81,12 @@ def test_history_tells_every_change_and_undo_reverses_them_one_by_one(bank: Memo
         ("ADD", 5),
     ]
     assert (bank.get(entry).text, bank.get(entry).metadata) == ("green tea", {"n": 2})
+    assert bank.undo(updated.id).undoes == 2  # what stands between has been undone
+    assert (bank.get(entry).text, bank.get(entry).metadata) == ("tea", {"n": 1})
+    with pytest.raises(Conflict, match="undo first: 7"):
+        bank.undo(updated.id)
+    bank.undo(1)
+    assert texts(bank) == []
 
 
 def test_undo_of_an_add_removes_the_entry_and_undo_of_an_update_brings_its_words_and_vector_back(

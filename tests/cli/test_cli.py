@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
@@ -237,7 +238,7 @@ class TestWithoutModels:
                 "no model 'e5-small': give a GGUF file that is there, or one of smollm2",
             ),
             (["models", "pull", "gpt-5"], "unknown model 'gpt-5'; known: smollm2, e5-small"),
-            (["import", "gone.jsonl"], "Invalid value for 'FILE': File 'gone.jsonl' does not exist."),
+            (["import", "gone.jsonl"], "Invalid value for 'PATH': Path 'gone.jsonl' does not exist."),
             (["search", "x", "-k", "0"], "Invalid value for '-k' / '--top-k': 0 is not in the range x>=1."),
             (["history", "-n", "-1"], "Invalid value for '-n' / '--last': -1 is not in the range x>=1."),
             (["undo", "first"], "Invalid value for 'OPERATION': 'first' is not a valid integer."),
@@ -478,14 +479,28 @@ class TestCommands:
 
     def test_a_mem0_export_is_stored_as_it_is_and_only_once(self, cli: Cli, tmp_path: Path) -> None:
         memories = [
-            {"id": "m1", "memory": "Ann has a dog", "user_id": "ann", "created_at": "2026-05-08T00:00:00Z"},
-            {"id": "m2", "memory": "Likes tea", "metadata": {"topic": "drinks"}},
+            {
+                "id": str(uuid.uuid4()),
+                "memory": "Ann has a dog",
+                "user_id": "ann",
+                "created_at": "2026-05-08T00:00:00Z",
+            },
+            {"id": str(uuid.uuid4()), "memory": "Likes tea", "metadata": {"topic": "drinks"}},
         ]
         path = written(tmp_path / "mem0.json", {"results": memories})
-        assert cli("import", path, "--dry-run") == "2 memories would be imported as they are.\n"
+        told = "2 memories {} with 2 operations of history.\n  user_id=ann  1\n  user_id=me   1\n"
+        assert cli("import", path, "--dry-run") == told.format("would be imported,")
         assert not cli.db.exists()
-        assert cli("import", path) == "2 memories imported as they are.\n"
-        assert cli.json("import", path) == {"entries": 0}
+        assert cli("import", path) == told.format("imported,")
+        memories.append({"id": "m3", "user_id": "ann"})
+        written(path, {"results": memories})
+        assert cli.json("import", path) == {
+            "entries": 0,
+            "operations": 0,
+            "here_already": 2,
+            "scopes": {},
+            "skipped": {'there is no text under "memory"': 1},
+        }
         assert steady(cli.json("list", "--user", "ann")) == {
             "results": [{**entry("Ann has a dog", "ann"), "speaker": None}]
         }

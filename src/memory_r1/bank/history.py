@@ -31,10 +31,27 @@ def check_undoable(logged: Logged, history: Sequence[Logged]) -> None:
         raise InvalidInput(f"operation {logged.id} is a {logged.kind}: it changed no entry that could be restored")
     if logged.after is None:
         raise InvalidInput(f"operation {logged.id} was purged: what it replaced is erased for good")
-    later = [other for other in history if other.id > logged.id and other.after]
+    later = [other.id for other in _standing_after(logged.id, history) if other.after]
     if later:
-        numbers = ", ".join(str(other.id) for other in reversed(later))
+        numbers = ", ".join(map(str, later))
         raise Conflict(f"entry {logged.entry_id} was changed after operation {logged.id}; undo first: {numbers}")
+
+
+def _standing_after(operation_id: int, history: Sequence[Logged]) -> list[Logged]:
+    """The later operations on an entry that still count, latest first: an undo and what it reversed cancel out.
+
+    So that operations can be undone one after another, from the latest back.
+    """
+    standing: list[Logged] = []
+    reversed_ones: set[int] = set()
+    for other in reversed([each for each in history if each.id > operation_id]):
+        if other.id in reversed_ones:
+            continue
+        if other.undoes is not None and other.undoes > operation_id:
+            reversed_ones.add(other.undoes)
+        else:
+            standing.append(other)
+    return standing
 
 
 def reversal(logged: Logged, text: str, now: float | None) -> dict[str, Any]:

@@ -353,10 +353,11 @@ class MemoryBank:
 
     # -- history --------------------------------------------------------------------------------------------------
 
-    def history(self, entry_id: str) -> list[Logged]:
-        """Every operation on an entry, oldest first. Raises EntryNotFound when the bank never had it."""
+    def history(self, entry_id: str, scope: Scope | None = None) -> list[Logged]:
+        """Every operation on an entry, oldest first. Raises EntryNotFound when the bank, or `scope`, never had it."""
+        where, values = scope_sql(scope)
         with self._reading() as db:
-            logged = read_log(db, "entry_id = ?", (entry_id,))
+            logged = read_log(db, f"entry_id = ? AND {where}", (entry_id, *values))
         if not logged:
             raise EntryNotFound(f"no memory entry {entry_id!r} has ever been in this bank")
         return logged
@@ -370,10 +371,14 @@ class MemoryBank:
         with self._reading() as db:
             return read_log(db, where, values)
 
-    def undo(self, operation_id: int) -> Logged:
-        """Reverse an operation by a new one. Raises Conflict when the entry has been changed since."""
+    def undo(self, operation_id: int, scope: Scope | None = None) -> Logged:
+        """Reverse an operation by a new one. Raises Conflict when the entry has been changed since.
+
+        Raises EntryNotFound for a number that is no operation, or with `scope` none of that scope.
+        """
+        where, values = scope_sql(scope)
         with self._reading() as db:
-            found = read_log(db, "id = ?", (operation_id,))
+            found = read_log(db, f"id = ? AND {where}", (operation_id, *values))
             if not found:
                 raise EntryNotFound(f"no operation {operation_id}; `memory-r1 history` lists them")
             logged = found[0]

@@ -12,12 +12,13 @@ from typing import Any
 import click
 
 from memory_r1 import demo as the_demo
-from memory_r1 import files, formats, transfer, weights
+from memory_r1 import files, formats, migration, transfer, weights
 from memory_r1.audit import audit as find
 from memory_r1.bank import MemoryBank
 from memory_r1.cli import options
 from memory_r1.cli.bench import bench
 from memory_r1.cli.data import data
+from memory_r1.cli.mcp import mcp
 from memory_r1.cli.options import (
     as_json,
     db,
@@ -288,9 +289,17 @@ def export(file: Path | None, db: Path | None, user_id: str | None, agent_id: st
 
 
 @main.command("import")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", metavar="PATH", type=click.Path(exists=True, path_type=Path))
 @click.option(
-    "--format", "form", type=click.Choice(["memory-r1", "locomo", "chat", "mem0"]), help="Default: by content."
+    "--format",
+    "form",
+    type=click.Choice(["memory-r1", "locomo", "chat", "mem0", "langgraph"]),
+    help="Default: by content.",
+)
+@click.option(
+    "--history",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Mem0: its history.db, where it does not lie in or beside the folder.",
 )
 @click.option("--dialogue", help="LoCoMo: only this conversation, such as conv-26.")
 @click.option(
@@ -301,6 +310,7 @@ def export(file: Path | None, db: Path | None, user_id: str | None, agent_id: st
 def import_(
     file: Path,
     form: str | None,
+    history: Path | None,
     dialogue: str | None,
     sessions: int | None,
     dry_run: bool,
@@ -311,8 +321,16 @@ def import_(
     run_id: str | None,
     **llm: Any,
 ) -> None:
-    """Take in a FILE. It is a memory-r1 export, LoCoMo's JSON, a chat as JSON lines, or a Mem0 export.
+    """Take in what lies at PATH. Exports, chats and LoCoMo, and the stores of Mem0 and LangGraph.
 
+    \b
+    memory-r1   an export of ours, with all its history
+    mem0        Mem0's local Qdrant folder, its history.db, or JSON that get_all returned
+    langgraph   the file of a LangGraph SqliteStore, or its items as JSON
+    chat        one message a line, as JSON
+    locomo      LoCoMo's JSON
+
+    Memories of Mem0 and LangGraph are stored as they are, each in its own scope; --dry-run reports what is there.
     Chats and LoCoMo are remembered turn by turn by the model. Ctrl-C loses nothing: the same command goes on where
     it stopped, and a turn that was remembered is not remembered again.
     """
@@ -327,11 +345,11 @@ def import_(
             return
         scope = scope_of(user_id, agent_id, run_id)
         if form == "mem0":
-            entries = formats.not_here_yet(formats.mem0_entries(file, scope), memory.bank)
-            if not dry_run:
-                memory.bank.add_many(entries)
-            lines = [f"{counted(len(entries), 'memory', 'memories')} {said} as they are."]
-            show({"entries": len(entries)}, as_json, lines)
+            _migrate(memory.bank, migration.mem0(file, scope, history, memory.bank.now()), dry_run, as_json)
+            return
+        if form == "langgraph":
+            given = None if user_id is agent_id is run_id is None else scope
+            _migrate(memory.bank, migration.langgraph(file, given, memory.bank.now()), dry_run, as_json)
             return
         if form == "locomo":
             dialogues = formats.locomo_dialogues(file, dialogue, sessions)
@@ -361,6 +379,21 @@ def import_(
     ]
     value = {"turns": turns, "remembered_before": before, "operations": counts, "unreadable": result["unreadable"]}
     show({**value, "usage": usage, "seconds": round(took, 1)}, as_json, lines)
+
+
+def _migrate(bank: MemoryBank, brought: migration.Migration, dry_run: bool, as_json: bool) -> None:
+    fresh, here = brought.without(bank)
+    if not dry_run:
+        bank.restore(fresh.operations)
+    scopes, skipped = fresh.scopes(), dict(fresh.skipped.most_common())
+    count, operations = sum(scopes.values()), len(fresh.operations)
+    said = "would be imported" if dry_run else "imported"
+    lines = [f"{counted(count, 'memory', 'memories')} {said}, with {counted(operations, 'operation')} of history."]
+    lines += columns([(f"  {scope}", str(held)) for scope, held in scopes.items()])
+    lines += [f"{here} here already."] if here else []
+    lines += [f"{number} left out: {reason}" for reason, number in skipped.items()]
+    value = {"entries": count, "operations": operations, "here_already": here, "scopes": scopes, "skipped": skipped}
+    show(value, as_json, lines)
 
 
 def _remembered(bank: MemoryBank, scope: Scope, turn: Turn) -> bool:
@@ -504,5 +537,6 @@ def models_pull(names: tuple[str, ...]) -> None:
 
 main.add_command(bench)
 main.add_command(data)
+main.add_command(mcp)
 main.add_command(train)
 main.add_command(runs)

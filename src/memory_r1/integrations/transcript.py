@@ -1,0 +1,69 @@
+"""The messages of one session, word for word and in order: what frameworks call a session or a chat history.
+
+A transcript lies in a scope of its own, run_id = the session, so that no search of a user's memories meets it; what is
+worth remembering of it goes to a user's memory when one is given.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from memory_r1.bank import NewEntry
+from memory_r1.bank.writes import MAX_TEXT
+from memory_r1.memory import Memory
+from memory_r1.scoped import ScopedMemory
+from memory_r1.types import MemoryEntry, Scope
+
+_KEPT = "message"
+_ONLY = {_KEPT: "*"}  # the scope may hold memories, too
+
+
+class Message(NamedTuple):
+    """`kept` is given back as it was. `text`, where there is any, is what `role` ("user" or "assistant") said."""
+
+    kept: Mapping[str, Any]
+    role: str | None = None
+    text: str | None = None
+
+
+class Transcript:
+    """Blocks, as Memory does: call it off an event loop."""
+
+    def __init__(self, memory: Memory, session_id: str, remember: ScopedMemory | None = None) -> None:
+        self._bank = memory.bank
+        self._scope = Scope(run_id=session_id)
+        self._remember = remember
+
+    def all(self, last: int | None = None) -> list[dict[str, Any]]:
+        """What was kept, oldest first: all, or the `last` so many."""
+        kept = [dict(entry.metadata[_KEPT]) for entry in self._entries()]
+        return kept if last is None else kept[-last:] if last > 0 else []
+
+    def append(self, messages: Iterable[Message]) -> None:
+        """Keep messages, in one transaction, and then remember what was said in them."""
+        added = list(messages)
+        self._bank.add_many(
+            NewEntry((said or json.dumps(dict(kept)))[:MAX_TEXT], self._scope, role, metadata={_KEPT: kept})
+            for kept, role, said in added
+        )
+        said = [{"role": role, "content": text} for _, role, text in added if role and text]
+        if self._remember and said:
+            self._remember.add(said)
+
+    def pop(self) -> dict[str, Any] | None:
+        """Take the newest message away and return it; None when there is none."""
+        entries = self._entries()
+        if not entries:
+            return None
+        self._bank.delete(entries[-1].id)
+        return dict(entries[-1].metadata[_KEPT])
+
+    def clear(self) -> None:
+        """Take every message away. Like every deletion it can be undone; `Memory.purge` erases."""
+        for entry in self._entries():
+            self._bank.delete(entry.id)
+
+    def _entries(self) -> list[MemoryEntry]:
+        return self._bank.all(self._scope, filters=_ONLY)
