@@ -69,3 +69,38 @@ def answer(prompt: Prompt) -> str:
 
 def teacher() -> ScriptedLLM:
     return ScriptedLLM(teach)
+
+
+# One speaker of whose two facts the second is shown the first: what is done about the bike may cost the cat.
+PETS = Dataset(
+    "pets",
+    (
+        Dialogue(
+            "d2",
+            ("Ann", "Bob"),
+            (
+                Session(1, MAY, (Turn("Ann", "I have a cat, Tom.", MAY, "1:1"), Turn("Bob", "Nice!", MAY, "1:2"))),
+                Session(2, JUNE, (Turn("Ann", "I have a red bike.", JUNE, "2:1"),)),
+            ),
+        ),
+    ),
+    (
+        Question("cat", "d2", "What is Ann's cat called?", "Tom", "single-hop", ("1:1",)),
+        Question("bike", "d2", "Which colour is Ann's bike?", "red", "single-hop", ("2:1",)),
+    ),
+    ("single-hop",),
+    {"all": ("d2",)},
+)
+
+
+def pets_teach(prompt: Prompt) -> str:
+    """As `teach`, but every fact is added, and the answers are Tom and red where a memory has the word."""
+    if prompt.step != "answer":
+        return ADD if prompt.step == "manage" else teach(prompt)
+    memories, _, question = prompt.messages[-1].content.partition("\nQuestion: ")
+    wanted = "Tom" if "cat" in question else "red"
+    return json.dumps({"keep": [], "answer": wanted if wanted in memories else "unknown"})
+
+
+def pets_teacher() -> ScriptedLLM:
+    return ScriptedLLM(pets_teach)

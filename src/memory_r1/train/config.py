@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from memory_r1.errors import InvalidInput
 from memory_r1.train.rewards import RewardConfig
+from memory_r1.train.samples import GUARDED
 
 T = TypeVar("T")
 Agent = Literal["manager", "answer"]
@@ -35,7 +36,9 @@ class TrainConfig:
     by a constant. `scale` divides a group's advantages by its standard deviation. `resample` draws another sample,
     at most so often, for a group whose rewards are all the same. Of PPO alone are `gamma`, `lam`, `value_clip` and
     `critic_warmup`, the first steps in which only the critic learns. `context` caps the tokens of prompt and reply.
-    `related` and `retrieved` are how many memories the manager and the Answer Agent see. A checkpoint is written
+    `related` and `retrieved` are how many memories the manager and the Answer Agent see. At most `guarded` questions are
+    asked after a turn besides those that it tells about: such as wiping a memory would leave without an answer. `replay`
+    says who decides what the bank before a turn holds: the teacher, or the policy as training finds it. A checkpoint is written
     every `save_every` steps, and the last `keep` stay. `report` names what TRL reports to besides the run's own files.
     """
 
@@ -64,6 +67,8 @@ class TrainConfig:
     context: int = 4096
     related: int = 3
     retrieved: int = 60
+    guarded: int = GUARDED
+    replay: Literal["teacher", "policy"] = "teacher"
     seed: int = 0
     save_every: int = 10
     keep: int = 3
@@ -77,6 +82,8 @@ class TrainConfig:
         for name in ("steps", "groups", "epochs", "context", "related", "retrieved", "save_every"):
             if getattr(self, name) < 1:
                 raise InvalidInput(f"{name} must be at least 1")
+        if self.guarded < 0:
+            raise InvalidInput("guarded must be at least 0")
         if self.temperature <= 0:
             raise InvalidInput("temperature must be above 0: greedy replies of a group are all the same")
         if self.group_size < 2:

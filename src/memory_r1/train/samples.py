@@ -11,7 +11,7 @@ As in Memory-R1 the facts of a turn are not the policy's to find: they are extra
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -30,6 +30,8 @@ from memory_r1.types import Fact, Message, Prompt, Provenance, Reply, Scope, Tur
 
 SCOPE = Scope(user_id="dialogue")  # of every bank in training: each holds one dialogue
 
+GUARDED = 4  # questions besides those that a turn tells about
+
 Link = Literal["last", "every"]
 
 
@@ -45,18 +47,25 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question and its gold answer, which no prompt but a judge's sees. Unanswerable: abstaining is right."""
+    """A question and its gold answer, which no prompt but a judge's sees. Unanswerable: abstaining is right.
+
+    `evidence` are the turns that tell.
+    """
 
     id: str
     text: str
     answer: str
     category: str = ""
     answerable: bool = True
+    evidence: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ManagerSample:
-    """One turn to be remembered in `bank`, after which the questions are answered."""
+    """One turn to be remembered in `bank`, after which the questions are answered.
+
+    They are those that the turn tells about, and those that the bank told about before and may no longer afterwards.
+    """
 
     id: str
     turn: Turn
@@ -100,12 +109,17 @@ def manager_samples(
     window: int = 50,
     link: Link = "last",
     related: int = RELATED,
+    guarded: int = GUARDED,
 ) -> Iterator[ManagerSample]:
     """A sample for each turn that questions are linked to and that needs a decision.
 
     The bank before a turn is what `llm`, greedy, makes of the `window` turns before it, beginning with nothing (the
     paper's text says 24, its algorithm 50). A question is linked to the last turn of its evidence, or with "every" to
     each. Turns that tell nothing, or only what is unrelated or known word for word, leave no decision to learn from.
+
+    At most `guarded` questions come besides that earlier turns answered, out of memories that the manager is shown and
+    so may wipe: with the linked ones alone, an UPDATE that puts the new fact in the place of another would cost
+    nothing. 0 leaves them out, as the paper does.
     """
     teacher = Remembering(llm)
     for dialogue in data.dialogues:
@@ -114,13 +128,14 @@ def manager_samples(
         for place, turn in enumerate(turns):
             if turn.id not in linked or not (facts := facts_of(turn, teacher)):
                 continue
-            with MemoryBank(embedder=embedder) as bank:
-                for before in turns[max(0, place - window) : place]:
-                    remember_facts(before, facts_of(before, teacher), bank, teacher, related)
+            before = turns[max(0, place - window) : place]
+            with replayed(before, teacher, embedder, related) as bank:
                 known = contents(bank)
+                earlier = told_by(before, dialogue, data.answerable)
+                risked = at_risk(bank, facts, earlier, written_by(bank), related)[:guarded]
                 log = remember_facts(turn, facts, bank, teacher, related)
             if any(one.provenance.prompt_version for one in log):
-                asked = tuple(map(asked_of, linked[turn.id]))
+                asked = (*map(asked_of, linked[turn.id]), *risked)
                 yield ManagerSample(f"{dialogue.id}/{turn.id}", turn, facts, known, asked)
 
 
@@ -135,9 +150,7 @@ def answer_samples(
 ) -> Iterator[AnswerSample]:
     """A sample for each question, with the `k` memories retrieved for it from what `llm` made of the whole dialogue."""
     for dialogue in data.dialogues:
-        with MemoryBank(embedder=embedder) as bank:
-            for turn in dialogue.turns:
-                remember_facts(turn, facts_of(turn, llm), bank, llm, related)
+        with replayed(dialogue.turns, llm, embedder, related) as bank:
             writers = written_by(bank)
             for question in data.questions if unanswerable else data.answerable:
                 if question.dialogue == dialogue.id:
@@ -161,8 +174,47 @@ def _linked(dialogue: Dialogue, questions: Iterable[Question], link: Link) -> di
     return linked
 
 
+def told_by(turns: Iterable[Turn], dialogue: Dialogue, questions: Iterable[Question]) -> list[Asked]:
+    """The questions about a dialogue whose whole evidence lies in these turns."""
+    ids = {turn.id for turn in turns}
+    return [
+        asked_of(question)
+        for question in questions
+        if question.dialogue == dialogue.id and question.evidence and ids.issuperset(question.evidence)
+    ]
+
+
+def at_risk(
+    bank: MemoryBank,
+    facts: Iterable[Fact],
+    questions: Sequence[Asked],
+    writers: Mapping[str, Sequence[str]],
+    related: int = RELATED,
+) -> tuple[Asked, ...]:
+    """Of questions that a bank can answer, those that deciding about these facts may cost; the nearest first.
+
+    An operation can only touch an entry that the manager is shown, so these are the questions whose evidence wrote one
+    (`writers`: turns by entry id).
+    """
+    shown = dict.fromkeys(entry.id for fact in facts for entry in bank.related(fact, SCOPE, related))
+    turns = [set(writers.get(entry, ())) for entry in shown]
+    return tuple(
+        dict.fromkeys(asked for wrote in turns for asked in questions if not wrote.isdisjoint(asked.evidence))
+    )
+
+
 def asked_of(question: Question) -> Asked:
-    return Asked(question.id, question.text, question.answer, question.category, question.answerable)
+    return Asked(
+        question.id, question.text, question.answer, question.category, question.answerable, question.evidence
+    )
+
+
+def replayed(turns: Iterable[Turn], llm: LLM, embedder: Embedder, related: int = RELATED) -> MemoryBank:
+    """A bank in memory that holds what `llm` makes of these turns, beginning with nothing."""
+    bank = MemoryBank(embedder=embedder)
+    for turn in turns:
+        remember_facts(turn, facts_of(turn, llm), bank, llm, related)
+    return bank
 
 
 def facts_of(turn: Turn, llm: LLM) -> tuple[Fact, ...]:
@@ -254,19 +306,23 @@ def sample_state(sample: Sample) -> dict[str, Any]:
 def sample_of(state: dict[str, Any]) -> Sample:
     if "question" in state:
         memories = tuple(map(_known_of, state["memories"]))
-        return AnswerSample(state["id"], Asked(**state["question"]), memories, tuple(state["supporting"]))
+        return AnswerSample(state["id"], _asked_of(state["question"]), memories, tuple(state["supporting"]))
     turn = state["turn"]
     return ManagerSample(
         state["id"],
         Turn(turn["speaker"], turn["text"], moment(turn["time"]), turn["id"]),
         tuple(map(fact_of, state["facts"])),
         tuple(map(_known_of, state["bank"])),
-        tuple(Asked(**one) for one in state["questions"]),
+        tuple(map(_asked_of, state["questions"])),
     )
 
 
 def _asked_state(asked: Asked) -> dict[str, Any]:
     return {name: getattr(asked, name) for name in Asked.__slots__}
+
+
+def _asked_of(state: dict[str, Any]) -> Asked:
+    return Asked(**{**state, "evidence": tuple(state.get("evidence", ()))})
 
 
 def _known_state(known: Known) -> dict[str, Any]:

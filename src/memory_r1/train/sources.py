@@ -99,7 +99,9 @@ def samples_for(
             reader = Roles(reader, {"manage": manager})
         if config.agent == "manager":
             window = WHOLE if gold is not None and teacher is None else window
-            made: Iterator[Sample] = manager_samples(data, reader, embedder, window=window, related=config.related)
+            made: Iterator[Sample] = manager_samples(
+                data, reader, embedder, window=window, related=config.related, guarded=config.guarded
+            )
         else:
             made = answer_samples(data, reader, embedder, k=config.retrieved, related=config.related)
         if not write_samples(kept, made):
