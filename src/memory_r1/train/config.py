@@ -27,6 +27,33 @@ class LoraSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class LogoSettings:
+    """Fair credit over long dialogues (LoGo-GRPO of Memory-R2), of the manager by GRPO. `turns` 0 leaves it out.
+
+    An episode is then a segment of `turns` turns; a group's rollouts are asked the same questions at its end, at most
+    `questions` of them. At `snapshots` decisions of one rollout, drawn where a question is at stake, `alternatives` are
+    sampled from the bank as it was, each worth what it leaves right after the turn. The advantages of rollouts and of
+    alternatives have the weights `global_weight` and `local_weight`; a local weight of 0 plays no alternatives. `rows`
+    replies are learned from at once: memory grows with their prompts, which in a rollout are all different.
+    """
+
+    turns: int = 0
+    global_weight: float = 1.0
+    local_weight: float = 1.0
+    snapshots: int = 2
+    alternatives: int = 4
+    questions: int = 64
+    rows: int = 4
+
+    def __post_init__(self) -> None:
+        for name, least in (("turns", 0), ("snapshots", 0), ("alternatives", 2), ("questions", 1), ("rows", 1)):
+            if getattr(self, name) < least:
+                raise InvalidInput(f"logo.{name} must be at least {least}")
+        if min(self.global_weight, self.local_weight) < 0 or not self.global_weight + self.local_weight:
+            raise InvalidInput("logo.global_weight and logo.local_weight must not be negative, nor both 0")
+
+
+@dataclass(frozen=True, slots=True)
 class TrainConfig:
     """One run. A step plays `groups` samples, `group_size` episodes each, and updates `epochs` times from them.
 
@@ -76,12 +103,15 @@ class TrainConfig:
     checkpointing: bool = False
     report: tuple[str, ...] = ()
     lora: LoraSettings = LoraSettings()
+    logo: LogoSettings = LogoSettings()
     reward: RewardConfig = field(default_factory=RewardConfig)
 
     def __post_init__(self) -> None:
         for name in ("steps", "groups", "epochs", "context", "related", "retrieved", "save_every"):
             if getattr(self, name) < 1:
                 raise InvalidInput(f"{name} must be at least 1")
+        if self.segmented and self.algo == "ppo":
+            raise InvalidInput("logo.turns needs algo=grpo: its advantages are measured within groups, without a critic")
         if self.guarded < 0:
             raise InvalidInput("guarded must be at least 0")
         if self.temperature <= 0:
@@ -92,6 +122,11 @@ class TrainConfig:
             raise InvalidInput("keep must be at least 2, so that one checkpoint is whole while the next is written")
         if self.save_every % self.epochs:
             raise InvalidInput("save_every must be a multiple of epochs: a run resumes where episodes are played")
+
+    @property
+    def segmented(self) -> bool:
+        """Whether episodes are segments of a dialogue."""
+        return self.agent == "manager" and self.logo.turns > 0
 
     @property
     def state(self) -> dict[str, Any]:

@@ -40,6 +40,33 @@ class Rollout:
     exchanges: list[Exchange] = field(default_factory=list)
 
 
+class Group(NamedTuple):
+    """The episodes of one sample. `local`: groups that began from snapshots of the bank within one of them."""
+
+    sample: str
+    rollouts: list[Rollout]
+    local: tuple[Group, ...] = ()
+
+    @property
+    def rewards(self) -> list[float]:
+        return [rollout.reward.total for rollout in self.rollouts]
+
+    @property
+    def varied(self) -> bool:
+        """Whether there is anything to learn from: rewards that differ."""
+        return len(set(self.rewards)) > 1 or any(one.varied for one in self.local)
+
+    @property
+    def episodes(self) -> list[Rollout]:
+        """The rollouts, and after them those of the local groups."""
+        return [*self.rollouts, *(rollout for group in self.local for rollout in group.rollouts)]
+
+    @property
+    def exchanges(self) -> list[tuple[int, Exchange]]:
+        """Each exchange that has a reply, with the number of its episode."""
+        return [(e, one) for e, played in enumerate(self.episodes) for one in played.exchanges if one.reply.token_ids]
+
+
 def manager_episode(
     sample: ManagerSample,
     bank: MemoryBank,

@@ -3,6 +3,7 @@
 Made once from any data set, by a teacher (or the policy) that reads the dialogues, and kept as JSON lines:
 
     ManagerSample   a turn, its facts, the bank that the preceding turns left, and the questions it tells about
+    SegmentSample   many turns in a row, with the same
     AnswerSample    a question, the memories retrieved for it, best first, and which of them tell
 
 As in Memory-R1 the facts of a turn are not the policy's to find: they are extracted when the sample is made.
@@ -84,7 +85,31 @@ class AnswerSample:
     supporting: tuple[int, ...] = ()
 
 
-Sample = ManagerSample | AnswerSample
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A turn with an id, its facts, and the questions of which it is the last evidence: answerable from here on."""
+
+    turn: Turn
+    facts: tuple[Fact, ...]
+    questions: tuple[Asked, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentSample:
+    """Turns of a dialogue to be remembered one after the other in `bank`, which could answer the `earlier` questions."""
+
+    id: str
+    heard: tuple[Heard, ...]
+    bank: tuple[Known, ...]
+    earlier: tuple[Asked, ...] = ()
+
+    @property
+    def questions(self) -> tuple[Asked, ...]:
+        """All that can be answered at the end."""
+        return (*(asked for heard in self.heard for asked in heard.questions), *self.earlier)
+
+
+Sample = ManagerSample | AnswerSample | SegmentSample
 
 
 class Remembering:
@@ -123,7 +148,7 @@ def manager_samples(
     """
     teacher = Remembering(llm)
     for dialogue in data.dialogues:
-        linked = _linked(dialogue, data.answerable, link)
+        linked = linked_to(dialogue, data.answerable, link)
         turns = dialogue.turns
         for place, turn in enumerate(turns):
             if turn.id not in linked or not (facts := facts_of(turn, teacher)):
@@ -163,7 +188,7 @@ def answer_samples(
                     yield AnswerSample(question.id, asked_of(question), memories, tuple(tells))
 
 
-def _linked(dialogue: Dialogue, questions: Iterable[Question], link: Link) -> dict[str | None, list[Question]]:
+def linked_to(dialogue: Dialogue, questions: Iterable[Question], link: Link) -> dict[str | None, list[Question]]:
     """Questions by the turn that they are asked after."""
     order = {turn.id: place for place, turn in enumerate(dialogue.turns) if turn.id}
     linked: dict[str | None, list[Question]] = {}
@@ -293,26 +318,40 @@ def sample_state(sample: Sample) -> dict[str, Any]:
             "memories": [_known_state(one) for one in sample.memories],
             "supporting": list(sample.supporting),
         }
-    turn = sample.turn
-    return {
-        "id": sample.id,
-        "turn": {"id": turn.id, "speaker": turn.speaker, "text": turn.text, "time": seconds(turn.time)},
-        "facts": [fact_state(fact) for fact in sample.facts],
-        "bank": [_known_state(one) for one in sample.bank],
-        "questions": [_asked_state(one) for one in sample.questions],
-    }
+    bank = [_known_state(one) for one in sample.bank]
+    if isinstance(sample, SegmentSample):
+        earlier = [_asked_state(one) for one in sample.earlier]
+        return {"id": sample.id, "heard": [_heard_state(one) for one in sample.heard], "bank": bank, "earlier": earlier}
+    heard = _heard_state(Heard(sample.turn, sample.facts, sample.questions))
+    return {"id": sample.id, **heard, "bank": bank}
 
 
 def sample_of(state: dict[str, Any]) -> Sample:
     if "question" in state:
         memories = tuple(map(_known_of, state["memories"]))
         return AnswerSample(state["id"], _asked_of(state["question"]), memories, tuple(state["supporting"]))
+    bank = tuple(map(_known_of, state["bank"]))
+    if "heard" in state:
+        heard, earlier = tuple(map(_heard_of, state["heard"])), tuple(map(_asked_of, state["earlier"]))
+        return SegmentSample(state["id"], heard, bank, earlier)
+    one = _heard_of(state)
+    return ManagerSample(state["id"], one.turn, one.facts, bank, one.questions)
+
+
+def _heard_state(heard: Heard) -> dict[str, Any]:
+    turn = heard.turn
+    return {
+        "turn": {"id": turn.id, "speaker": turn.speaker, "text": turn.text, "time": seconds(turn.time)},
+        "facts": [fact_state(fact) for fact in heard.facts],
+        "questions": [_asked_state(one) for one in heard.questions],
+    }
+
+
+def _heard_of(state: dict[str, Any]) -> Heard:
     turn = state["turn"]
-    return ManagerSample(
-        state["id"],
+    return Heard(
         Turn(turn["speaker"], turn["text"], moment(turn["time"]), turn["id"]),
         tuple(map(fact_of, state["facts"])),
-        tuple(map(_known_of, state["bank"])),
         tuple(map(_asked_of, state["questions"])),
     )
 
