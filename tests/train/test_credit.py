@@ -18,7 +18,7 @@ def test_a_rollout_is_measured_against_the_others_of_its_segment() -> None:
 
 
 def test_alternatives_are_measured_within_their_snapshot_alone() -> None:
-    """The second snapshot is of a poorer bank: its best earns less than the first one's worst, and is still the best."""
+    """The second snapshot is of a poorer bank: its best earns less than the first's worst, and is still the best."""
     rewards_LM = torch.tensor([[0.8, 0.6], [0.0, 0.4]])
     expected = torch.tensor([[0.1, -0.1], [-0.2, 0.2]])
     torch.testing.assert_close(local_advantages_LM(rewards_LM, scale=False), expected)

@@ -125,4 +125,3 @@ def test_the_overlap_of_kept_and_supporting_places() -> None:
         0.0,
         0.0,
     ]
-

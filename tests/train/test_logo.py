@@ -1,10 +1,11 @@
-"""LoGo-GRPO on a model of two layers: which advantage each decision has, how it is learned from, and that it resumes."""
+"""LoGo-GRPO on a model of two layers: the advantage of each decision, how it is learned from, and resuming."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,7 @@ def test_replies_without_an_advantage_are_left_out_and_equal_prompts_lie_togethe
     assert (batch["advantages"] != 0).all()
     assert (batch["episode"] >= 4).all()  # the rollouts weigh nothing
     prompts = [tuple(row) for row in batch["prompt_ids"].tolist()]
-    assert sum(one != other for one, other in zip(prompts, prompts[1:], strict=False)) == len(set(prompts)) - 1
+    assert sum(one != other for one, other in pairwise(prompts)) == len(set(prompts)) - 1
 
 
 def test_the_divergence_may_be_taken_from_the_reward(tmp_path: Path) -> None:

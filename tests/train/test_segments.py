@@ -111,7 +111,9 @@ def test_alternatives_are_worth_what_they_leave_right_after_their_turn() -> None
 def test_alternatives_answer_the_very_prompt_of_the_rollout_they_leave() -> None:
     group = SegmentTask(segments(), EMBEDDER, ALL).play(0, 2, roles(ScriptedLLM(RightThenBoth())), Random(0))
     rolled = {exchange.prompt.messages for exchange in group.rollouts[0].exchanges}
-    again = [{exchange.prompt.messages for one in local.rollouts for exchange in one.exchanges} for local in group.local]
+    again = [
+        {exchange.prompt.messages for one in local.rollouts for exchange in one.exchanges} for local in group.local
+    ]
     assert [len(prompts) for prompts in again] == [1, 1, 1]
     assert set.union(*again) == rolled
     assert [len(one.exchanges) for one in group.episodes] == [3, 3, 1, 1, 1, 1, 1, 1]

@@ -63,10 +63,11 @@ class TrainConfig:
     by a constant. `scale` divides a group's advantages by its standard deviation. `resample` draws another sample,
     at most so often, for a group whose rewards are all the same. Of PPO alone are `gamma`, `lam`, `value_clip` and
     `critic_warmup`, the first steps in which only the critic learns. `context` caps the tokens of prompt and reply.
-    `related` and `retrieved` are how many memories the manager and the Answer Agent see. At most `guarded` questions are
-    asked after a turn besides those that it tells about: such as wiping a memory would leave without an answer. `replay`
-    says who decides what the bank before a turn holds: the teacher, or the policy as training finds it. A checkpoint is written
-    every `save_every` steps, and the last `keep` stay. `report` names what TRL reports to besides the run's own files.
+    `related` and `retrieved` are how many memories the manager and the Answer Agent see. At most `guarded` questions
+    are asked after a turn besides those that it tells about: such as wiping a memory would leave without an answer.
+    `replay` says who decides what the bank before a turn holds: the teacher, or the policy as training finds it. A
+    checkpoint is written every `save_every` steps, and the last `keep` stay. `report` names what TRL reports to besides
+    the run's own files.
     """
 
     agent: Agent = "manager"
@@ -111,7 +112,9 @@ class TrainConfig:
             if getattr(self, name) < 1:
                 raise InvalidInput(f"{name} must be at least 1")
         if self.segmented and self.algo == "ppo":
-            raise InvalidInput("logo.turns needs algo=grpo: its advantages are measured within groups, without a critic")
+            raise InvalidInput(
+                "logo.turns needs algo=grpo: its advantages are measured within groups, without a critic"
+            )
         if self.guarded < 0:
             raise InvalidInput("guarded must be at least 0")
         if self.temperature <= 0:

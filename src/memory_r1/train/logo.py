@@ -21,7 +21,7 @@ class LoGoTrainer(GroupGRPOTrainer):
     to the micro-batch's.
     """
 
-    _tag_names = ("trl", "grpo", "logo", "memory-r1")
+    _tag_names = ("trl", "logo-grpo", "memory-r1")
     task: SegmentTask
 
     def _group(self, place: int) -> Group:

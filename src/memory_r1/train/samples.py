@@ -96,7 +96,7 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class SegmentSample:
-    """Turns of a dialogue to be remembered one after the other in `bank`, which could answer the `earlier` questions."""
+    """Turns of a dialogue, to be remembered one by one in `bank`, which tells about the `earlier` questions."""
 
     id: str
     heard: tuple[Heard, ...]
@@ -223,15 +223,11 @@ def at_risk(
     """
     shown = dict.fromkeys(entry.id for fact in facts for entry in bank.related(fact, SCOPE, related))
     turns = [set(writers.get(entry, ())) for entry in shown]
-    return tuple(
-        dict.fromkeys(asked for wrote in turns for asked in questions if not wrote.isdisjoint(asked.evidence))
-    )
+    return tuple(dict.fromkeys(asked for wrote in turns for asked in questions if not wrote.isdisjoint(asked.evidence)))
 
 
 def asked_of(question: Question) -> Asked:
-    return Asked(
-        question.id, question.text, question.answer, question.category, question.answerable, question.evidence
-    )
+    return Asked(question.id, question.text, question.answer, question.category, question.answerable, question.evidence)
 
 
 def replayed(turns: Iterable[Turn], llm: LLM, embedder: Embedder, related: int = RELATED) -> MemoryBank:

@@ -46,6 +46,7 @@ from memory_r1.train.samples import (
 from memory_r1.types import Fact, Logged, Step, Turn
 
 T = TypeVar("T")
+_PLAIN = RewardConfig()
 
 
 def segment_samples(
@@ -150,7 +151,7 @@ class SegmentTask:
     samples: Sequence[SegmentSample]
     embedder: Embedder
     settings: LogoSettings
-    reward: RewardConfig = RewardConfig()
+    reward: RewardConfig = _PLAIN
     related: int = RELATED
     retrieved: int = RETRIEVED
     guarded: int = GUARDED
@@ -219,5 +220,3 @@ class SegmentTask:
             Group(f"{name} at {one.turn.id}", rollouts[place * count : (place + 1) * count])
             for place, one in enumerate(snapshots)
         )
-
-

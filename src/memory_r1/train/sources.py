@@ -111,10 +111,10 @@ def samples_for(
 
 
 def _managing(data: Dataset, reader: LLM, embedder: Embedder, config: TrainConfig, window: int) -> Iterator[Sample]:
-    sizes = {"window": window, "related": config.related}
+    related = config.related
     if config.segmented:
-        return segment_samples(data, reader, embedder, turns=config.logo.turns, **sizes)
-    return manager_samples(data, reader, embedder, guarded=config.guarded, **sizes)
+        return segment_samples(data, reader, embedder, turns=config.logo.turns, window=window, related=related)
+    return manager_samples(data, reader, embedder, window=window, related=related, guarded=config.guarded)
 
 
 def task_of(samples: Sequence[Sample], config: TrainConfig, embedder: Embedder) -> Task:
