@@ -45,9 +45,12 @@ OPERATIONS = (
 def deciding_model() -> tuple[Any, Any]:
     """(model, tokenizer): half of the tokens are whole operations, a fifth end a reply. At random it decides something.
 
-    A reply's first operation counts, whatever bytes are around it.
+    A reply's first operation counts, whatever bytes are around it. All tokens of one operation look alike to the model,
+    so that it can learn to choose among the four.
     """
     import copy
+
+    import torch
 
     operations = [" " * spaces + operation for operation in OPERATIONS for spaces in range(80)]
     ends = [f"<|end{number}|>" for number in range(140)]
@@ -56,6 +59,10 @@ def deciding_model() -> tuple[Any, Any]:
     tokenizer.add_tokens(ends, special_tokens=True)
     model = tiny_model()
     model.resize_token_embeddings(len(tokenizer))
+    with torch.no_grad():
+        for operation in OPERATIONS:
+            alike = tokenizer.convert_tokens_to_ids([one for one in operations if one.strip() == operation])
+            model.get_input_embeddings().weight[alike] = model.get_input_embeddings().weight[alike[0]].clone()
     model.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids(["<|end|>", *ends])
     return model, tokenizer
 
