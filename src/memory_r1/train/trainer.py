@@ -237,13 +237,11 @@ class GroupGRPOTrainer(Guarded, GRPOTrainer):  # type: ignore[misc]
             self._metrics["train"][name].append(mean)
 
 
-class PPOTrainer(GroupGRPOTrainer):
-    """PPO: the same episodes, rewards and policy loss, with advantages from a learned critic.
+class WithCritic(GRPOTrainer):  # type: ignore[misc]
+    """What makes a GRPO trainer one of PPO: advantages from a learned critic, whatever plays and scores the replies.
 
     The critic has an optimiser of its own, at a constant rate, and learns from the same micro-batches.
     """
-
-    _tag_names = ("trl", "ppo", "memory-r1")
 
     def __init__(self, *arguments: Any, critic: Critic, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -349,6 +347,12 @@ class PPOTrainer(GroupGRPOTrainer):
             critic = self.accelerator.unwrap_model(self.critic)
             critic.load_state_dict(state["critic"], strict=False)
             self.critic_optimiser.load_state_dict(state["optimiser"])
+
+
+class PPOTrainer(WithCritic, GroupGRPOTrainer):
+    """PPO: the same episodes, rewards and policy loss as GroupGRPOTrainer's."""
+
+    _tag_names = ("trl", "ppo", "memory-r1")
 
 
 def trl_config(config: TrainConfig, folder: Path, use_cpu: bool | None = None) -> GRPOConfig:
