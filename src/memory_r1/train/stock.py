@@ -17,9 +17,9 @@ from trl import GRPOConfig, GRPOTrainer
 
 from memory_r1.train.checkpoints import order, shared_settings
 from memory_r1.train.config import TrainConfig
-from memory_r1.train.episodes import Rollout
+from memory_r1.train.episodes import Group, Rollout
 from memory_r1.train.rewards import Reward
-from memory_r1.train.trainer import Group, WithCritic
+from memory_r1.train.trainer import WithCritic
 from memory_r1.types import Prompt
 
 
