@@ -84,7 +84,7 @@ def retrieval(data: str, out: Path | None, as_json: bool) -> None:
     "--steps", default=1, show_default=True, type=click.IntRange(1), help="Steps that count, of each process."
 )
 @click.option("--rows", type=click.IntRange(1), help="TRL's micro-batch. Default: the fastest that fits, by trying.")
-@click.option("--memory-gb", default=24.0, show_default=True, help="What a process may take.")
+@click.option("--memory-gb", default=24.0, show_default=True, help="What a process may take, at most.")
 @click.option("--kl", default=0.0, show_default=True, help="Above 0 both score a reference, too.")
 @click.option("--bf16", is_flag=True, help="Compute in bfloat16.")
 @click.option("--seed", default=0, show_default=True)

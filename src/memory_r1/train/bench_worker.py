@@ -303,9 +303,10 @@ def resident_mb() -> float | None:
     return torch.cuda.memory_allocated() / 1e6 if torch.cuda.is_available() else _status("VmRSS")
 
 
-def _status(name: str) -> float | None:
+def _status(name: str, file: str = "/proc/self/status") -> float | None:
+    """A line of Linux's account of a process, or of the whole memory, in MB."""
     try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        lines = Path(file).read_text(encoding="ascii").splitlines()
     except OSError:
         return None
     return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(f"{name}:")), None)
@@ -319,14 +320,15 @@ def _maximum_resident() -> float:
 
 
 def limit_memory(gigabytes: float) -> None:
-    """Allocations beyond it fail, instead of the machine's end of memory."""
+    """Allocations beyond it, or beyond what the machine has left, fail, so that nobody's process is killed for them."""
     if torch.cuda.is_available():
         total = torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, gigabytes * 1e9 / total))
     elif sys.platform == "linux":
         import resource
 
-        resource.setrlimit(resource.RLIMIT_DATA, (int(gigabytes * 1e9),) * 2)
+        left = (_status("MemAvailable", "/proc/meminfo") or 1e9) / 1e3
+        resource.setrlimit(resource.RLIMIT_DATA, (int(min(gigabytes, 0.95 * left) * 1e9),) * 2)
 
 
 def main(given: str) -> None:
