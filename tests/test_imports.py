@@ -28,7 +28,7 @@ LAYERS = (
     ("__init__",),
     ("bench", "formats", "demo", "scoped"),
     ("tools",),
-    ("mcp", "integrations"),
+    ("mcp", "integrations", "serve"),
     ("train",),
     ("cli", "__main__"),
 )
@@ -66,7 +66,10 @@ def test_imports_go_one_way() -> None:
     assert wrong == []
 
 
-RUNTIMES = ("onnxruntime", "xllamacpp", "kitoken", "dateparser", "torch", "matplotlib", "huggingface_hub", "httpx")
+RUNTIMES = (
+    *("onnxruntime", "xllamacpp", "kitoken", "dateparser", "torch", "matplotlib", "huggingface_hub", "httpx"),
+    *("fastapi", "uvicorn", "prometheus_client"),
+)
 
 
 def loaded(statement: str, names: tuple[str, ...]) -> list[str]:

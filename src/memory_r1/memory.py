@@ -93,12 +93,14 @@ class Memory:
         expiration_date: When | None = None,
         infer: bool = True,
         dry_run: bool = False,
+        progress: Callable[[int, list[Logged]], None] | None = None,
     ) -> dict[str, Any]:
         """Remember messages: a text, {"role", "content"} dicts, Turns, or a list of these.
 
         Returns {"results": [{"id", "memory", "event", …}], "unreadable": n}: what each fact did, with
         "previous_memory" for UPDATE and DELETE. `infer=False` stores each message as given, without a model.
         `dry_run=True` returns what would happen and changes nothing. `timestamp` is when it was said (default: now).
+        `progress(turns_done, operations)` is called after each turn, and with `infer=False` once.
         """
         scope = Scope(user_id, agent_id, run_id)
         time = self.bank.now() if timestamp is None else parse_time(timestamp)
@@ -110,10 +112,15 @@ class Memory:
             logged = bank.add_many(
                 NewEntry(turn.text, scope, turn.speaker, turn.time, expires_at, metadata) for turn in turns
             )
+            if progress:
+                progress(len(turns), logged)
         else:
             with self._one_writer(scope):
-                for turn in turns:
-                    logged += run(remember(turn, bank, scope, metadata=metadata, expires_at=expires_at), self.llm)
+                for done, turn in enumerate(turns, 1):
+                    told = run(remember(turn, bank, scope, metadata=metadata, expires_at=expires_at), self.llm)
+                    logged += told
+                    if progress:
+                        progress(done, told)
         return added(logged)
 
     def add_many(

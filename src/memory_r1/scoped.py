@@ -52,7 +52,7 @@ class ScopedMemory:
 
     def operations(self, last: int) -> list[dict[str, Any]]:
         """The latest operations of the scope, oldest first."""
-        return [operation_dict(logged) for logged in self.memory.bank.log(self.scope)[-last:]]
+        return [operation_dict(logged) for logged in self.memory.bank.log(self.scope, last=last)]
 
     def undo(self, operation_id: int) -> dict[str, Any]:
         return operation_dict(self.memory.bank.undo(operation_id, self.scope))

@@ -19,9 +19,12 @@ from memory_r1.types import Logged, Scope
 UNDONE_BY = {"ADD": "DELETE", "UPDATE": "UPDATE", "DELETE": "ADD"}
 
 
-def read_log(db: sqlite3.Connection, where: str, values: Sequence[Any]) -> list[Logged]:
-    """The operations for which the SQL condition holds, oldest first."""
+def read_log(db: sqlite3.Connection, where: str, values: Sequence[Any], last: int | None = None) -> list[Logged]:
+    """The operations for which the SQL condition holds, or the `last` of them, oldest first."""
     sql = f"SELECT {OPERATION_COLUMNS} FROM operation WHERE {where} ORDER BY id"
+    if last is not None:
+        rows = db.execute(f"{sql} DESC LIMIT ?", (*values, last)).fetchall()
+        return [logged_of(row) for row in reversed(rows)]
     return [logged_of(row) for row in db.execute(sql, values)]
 
 

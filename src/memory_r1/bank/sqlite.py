@@ -362,14 +362,24 @@ class MemoryBank:
             raise EntryNotFound(f"no memory entry {entry_id!r} has ever been in this bank")
         return logged
 
-    def log(self, scope: Scope | None = None, *, until: datetime | None = None) -> list[Logged]:
-        """The operation log, oldest first."""
+    def log(
+        self,
+        scope: Scope | None = None,
+        *,
+        until: datetime | None = None,
+        before: int | None = None,
+        last: int | None = None,
+    ) -> list[Logged]:
+        """The operation log, oldest first: all of it, or the `last` ones, of those with a number below `before`."""
         where, values = scope_sql(scope)
         if until is not None:
             where += " AND time <= ?"
             values.append(seconds(until))
+        if before is not None:
+            where += " AND id < ?"
+            values.append(before)
         with self._reading() as db:
-            return read_log(db, where, values)
+            return read_log(db, where, values, last)
 
     def undo(self, operation_id: int, scope: Scope | None = None) -> Logged:
         """Reverse an operation by a new one. Raises Conflict when the entry has been changed since.

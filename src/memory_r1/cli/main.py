@@ -43,6 +43,7 @@ from memory_r1.cli.output import (
     scope_name,
     show,
 )
+from memory_r1.cli.serve import keys, serve
 from memory_r1.cli.train import train
 from memory_r1.cli.train_run import runs
 from memory_r1.errors import EntryNotFound
@@ -537,6 +538,8 @@ def models_pull(names: tuple[str, ...]) -> None:
 
 main.add_command(bench)
 main.add_command(data)
+main.add_command(keys)
 main.add_command(mcp)
+main.add_command(serve)
 main.add_command(train)
 main.add_command(runs)

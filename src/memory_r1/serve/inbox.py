@@ -1,0 +1,175 @@
+"""What waits to be remembered: turns that were accepted, in a file of their own, until the bank has them.
+
+A turn leaves the file only when it has been remembered. Every turn carries an id, so that one that was interrupted goes
+on and none is remembered twice.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from memory_r1.bank.rows import scope_sql
+from memory_r1.errors import BankBusy, BankFull, MemoryR1Error, ModelError
+from memory_r1.serve.database import Database
+from memory_r1.types import Scope, Turn
+
+log = logging.getLogger("memory_r1.serve")
+
+FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
+"""Seconds between two attempts while the model is down: at first, and at most."""
+
+_TABLE = """job (
+    id INTEGER PRIMARY KEY, user_id TEXT, agent_id TEXT, run_id TEXT, turns TEXT NOT NULL, metadata TEXT NOT NULL,
+    expires_at REAL, queued_at REAL NOT NULL, error TEXT
+)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Turns of one scope, each with an id."""
+
+    turns: tuple[Turn, ...]
+    scope: Scope
+    metadata: Mapping[str, Any] | None = None
+    expires_at: datetime | None = None
+
+
+class Stopped(MemoryR1Error):
+    """Raised between two turns when the server ends: the rest of the job waits for the next start."""
+
+
+class Inbox:
+    """Jobs in the order they came, done one after another by one thread from `start` to `stop`.
+
+    `remember(job, check)` does one; it calls `check` after each turn. While the model is down, or the bank cannot be
+    written, jobs wait. One that fails otherwise is set aside with its error, and the next is done.
+    """
+
+    def __init__(self, path: str | Path, remember: Callable[[Job, Callable[[], None]], None]) -> None:
+        self._database = Database(path, _TABLE)
+        self._remember = remember
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def put(self, job: Job) -> int:
+        """Keep a job; it is on the disk when this returns its number."""
+        ids = job.scope.ids
+        row = (
+            *(ids.get(name) for name in ("user_id", "agent_id", "run_id")),
+            json.dumps([_turn_state(turn) for turn in job.turns]),
+            json.dumps(job.metadata),
+            job.expires_at.timestamp() if job.expires_at else None,
+            datetime.now(UTC).timestamp(),
+        )
+        with self._database() as db:
+            number = db.execute(
+                "INSERT INTO job (user_id, agent_id, run_id, turns, metadata, expires_at, queued_at) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                row,
+            ).lastrowid
+        assert number is not None
+        self._wake.set()
+        return number
+
+    def waiting(self) -> int:
+        return self._count("error IS NULL")
+
+    def failed(self) -> int:
+        """Jobs that were set aside."""
+        return self._count("error IS NOT NULL")
+
+    def erase(self, scope: Scope) -> None:
+        """Drop what waits for a scope: what was purged must not come back."""
+        where, values = scope_sql(scope)
+        with self._database() as db:
+            db.execute(f"DELETE FROM job WHERE {where}", values)
+
+    def start(self) -> None:
+        self._stopping.clear()
+        self._thread = threading.Thread(target=self._work, name="memory-r1-inbox", daemon=True)
+        self._thread.start()
+
+    def stop(self, seconds: float = 60.0) -> None:
+        """End after the turn that is being remembered, or give it up after some seconds: it stays in the file."""
+        self._stopping.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(seconds)
+
+    def close(self) -> None:
+        self._database.close()
+
+    def _count(self, where: str) -> int:
+        with self._database() as db:
+            return int(db.execute(f"SELECT count(*) FROM job WHERE {where}").fetchone()[0])
+
+    def _next(self) -> tuple[int, Job] | None:
+        with self._database() as db:
+            row = db.execute(
+                "SELECT id, user_id, agent_id, run_id, turns, metadata, expires_at FROM job "
+                "WHERE error IS NULL ORDER BY id LIMIT 1"
+            ).fetchone()
+        if row is None:
+            return None
+        turns = tuple(_turn(state) for state in json.loads(row[4]))
+        expires_at = None if row[6] is None else datetime.fromtimestamp(row[6], UTC)
+        return row[0], Job(turns, Scope(*row[1:4]), json.loads(row[5]), expires_at)
+
+    def _work(self) -> None:
+        delay = FIRST_DELAY
+        while not self._stopping.is_set():
+            self._wake.clear()
+            found = self._next()
+            if found is None:
+                self._wake.wait()
+                continue
+            number, job = found
+            try:
+                self._remember(job, self._check)
+            except Stopped:
+                return
+            except (ModelError, BankBusy, BankFull) as error:
+                log.warning("inbox: job %d waits %.0f s: %s", number, delay, type(error).__name__)
+                self._stopping.wait(delay)
+                delay = min(2 * delay, LONGEST_DELAY)
+            except Exception as error:  # noqa: BLE001 - a job that cannot be done must not hold up those behind it
+                log.error("inbox: job %d is set aside: %s", number, type(error).__name__)
+                with self._database() as db:
+                    db.execute("UPDATE job SET error = ? WHERE id = ?", (f"{type(error).__name__}: {error}", number))
+            else:
+                with self._database() as db:
+                    db.execute("DELETE FROM job WHERE id = ?", (number,))
+                delay = FIRST_DELAY
+
+    def _check(self) -> None:
+        if self._stopping.is_set():
+            raise Stopped
+
+
+def with_ids(turns: Sequence[Turn]) -> tuple[Turn, ...]:
+    """The turns, each with an id: its own, or a new one."""
+    made = uuid.uuid4().hex
+    return tuple(turn if turn.id is not None else replace(turn, id=f"{made}-{i}") for i, turn in enumerate(turns))
+
+
+def _turn_state(turn: Turn) -> dict[str, Any]:
+    return {
+        "speaker": turn.speaker,
+        "text": turn.text,
+        "time": turn.time.isoformat() if turn.time else None,
+        "id": turn.id,
+    }
+
+
+def _turn(state: Mapping[str, Any]) -> Turn:
+    time = datetime.fromisoformat(state["time"]) if state["time"] else None
+    return Turn(state["speaker"], state["text"], time, state["id"])

@@ -1,0 +1,240 @@
+"""The bodies of requests: Mem0's fields, and ours. A field that is not known is refused, not ignored."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import Query
+from pydantic import BaseModel, ConfigDict, Field
+
+Time = str | int | float
+Count = Annotated[int, Field(ge=1, le=10_000)]
+OperationNumber = Annotated[int, Field(ge=1, lt=2**63)]
+Filters = Annotated[
+    dict[str, Any] | None,
+    Field(
+        description='Mem0\'s grammar: {"topic": "travel"}, {"n": {"gte": 3}}, {"AND": […]}, {"OR": […]}, {"NOT": […]}.'
+    ),
+]
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Ids(Body):
+    """Whose memory: at least one id, unless the key is bound to one. They narrow the key's scope, never widen it."""
+
+    user_id: str | None = None
+    agent_id: str | None = None
+    run_id: str | None = None
+
+    @property
+    def ids(self) -> dict[str, str | None]:
+        return {"user_id": self.user_id, "agent_id": self.agent_id, "run_id": self.run_id}
+
+
+class Said(BaseModel):
+    """One message. With an `id`, sending it again costs nothing."""
+
+    role: str = "user"
+    content: str | list[dict[str, Any]]
+    name: str | None = Field(None, description="Who spoke, when the role does not say.")
+    timestamp: Time | None = Field(None, description="When it was said; default: now.")
+    id: str | None = None
+
+
+class NewMemories(Ids):
+    messages: str | list[Said] = Field(
+        description="What was said; a text is the user's.",
+        examples=[[{"role": "user", "content": "I moved to Oslo last week."}]],
+    )
+    metadata: dict[str, Any] | None = None
+    infer: bool = Field(True, description="false stores each message as it is; no model is asked.")
+    timestamp: Time | None = Field(None, description="When it was said; default: now.")
+    expiration_date: Time | None = None
+    dry_run: bool = Field(False, description="true tells what would happen and changes nothing.")
+
+
+class Question(Ids):
+    filters: Filters = None
+    as_of: Time | None = Field(None, description="Ask the memory as it was at that time.")
+
+
+class Search(Question):
+    query: str
+    top_k: Count | None = None
+    limit: Count | None = Field(None, description="Mem0 1.x's name for top_k.")
+    threshold: float | None = Field(None, ge=0, le=1)
+    show_expired: bool = False
+
+
+class Ask(Question):
+    question: str
+    top_k: Count = 60
+
+
+class Context(Ids):
+    query: str
+    filters: Filters = None
+    max_tokens: Annotated[int, Field(ge=1, le=100_000)] = 1000
+
+
+class Changes(Body):
+    """At least one; `data` is Mem0 1.x's name for `text`."""
+
+    text: str | None = None
+    data: str | None = None
+    metadata: dict[str, Any] | None = None
+    expiration_date: Time | None = None
+
+
+class Undo(Body):
+    operation: OperationNumber
+
+
+class Whose(Ids):
+    """The ids as query parameters."""
+
+
+class Listing(Whose):
+    top_k: Count = 100
+    limit: Count | None = None
+    skip: Annotated[int, Field(ge=0, le=10_000_000)] = 0
+    as_of: str | None = None
+    show_expired: bool = False
+
+
+class Operations(Whose):
+    top_k: Count = 100
+    before: OperationNumber | None = Field(None, description="Only operations with a smaller number: the next page.")
+
+
+class Auditing(Whose):
+    stale_days: Annotated[int, Field(ge=0, le=100_000)] = 180
+
+
+WhoseQuery = Annotated[Whose, Query()]
+
+# -- answers, for the documentation ---------------------------------------------------------------------------------
+
+
+class ErrorText(BaseModel):
+    code: str
+    message: str
+    remedy: str
+
+
+class Error(BaseModel):
+    error: ErrorText
+
+
+class Done(BaseModel):
+    id: str | None
+    memory: str | None
+    event: Literal["ADD", "UPDATE", "DELETE", "NOOP"]
+    operation: int
+    previous_memory: str | None = None
+    reason: str | None = None
+
+
+class Added(BaseModel):
+    results: list[Done]
+    unreadable: int
+
+
+class Queued(Added):
+    queued: int = Field(description="Turns that are kept on the disk and will be remembered.")
+
+
+class Entry(BaseModel):
+    id: str
+    memory: str
+    hash: str
+    metadata: dict[str, Any] | None
+    created_at: str
+    updated_at: str
+    event_time: str | None
+    expiration_date: str | None
+    speaker: str | None
+    user_id: str | None = None
+    agent_id: str | None = None
+    run_id: str | None = None
+
+
+class FoundEntry(Entry):
+    score: float
+    similarity: float
+
+
+class Entries(BaseModel):
+    results: list[Entry]
+
+
+class Found(BaseModel):
+    results: list[FoundEntry]
+
+
+class OperationLine(BaseModel):
+    id: int
+    memory_id: str | None
+    event: str
+    old_memory: str | None
+    new_memory: str | None
+    created_at: str
+    is_deleted: bool
+    fact: str | None
+    turn_id: str | None
+    model: str | None
+    adapter: str | None
+    prompt_version: str | None
+    logprob: float | None
+    reason: str | None
+    undoes: int | None
+
+
+class OperationLines(BaseModel):
+    results: list[OperationLine]
+
+
+class Changed(BaseModel):
+    message: str
+    operation: int
+
+
+class DeletedAll(BaseModel):
+    message: str
+    count: int
+
+
+class AnswerText(BaseModel):
+    answer: str
+    known: bool
+    used: list[Entry]
+    retrieved: list[FoundEntry]
+    dropped: int
+
+
+class ContextText(BaseModel):
+    context: str = Field(description="A fenced block for another model's prompt; empty when nothing is known.")
+
+
+class FindingLine(BaseModel):
+    kind: str
+    why: str
+    entries: list[Entry]
+
+
+class Findings(BaseModel):
+    findings: list[FindingLine]
+
+
+class ScopeLine(BaseModel):
+    user_id: str | None = None
+    agent_id: str | None = None
+    run_id: str | None = None
+    memories: int
+
+
+class Scopes(BaseModel):
+    results: list[ScopeLine]
