@@ -9,6 +9,7 @@ from __future__ import annotations
 import _thread
 import ctypes
 import json
+import math
 import os
 import secrets
 import signal
@@ -149,6 +150,8 @@ class EmbeddedLLM:
                 self._busy -= n
 
     def _ask(self, server: Any, prompt: Prompt, alone: bool, stopped: threading.Event) -> Reply:
+        if not math.isfinite(prompt.temperature):  # JSON has no such number, and orjson would write null for it
+            raise ModelUnavailable(f"the model {self.name} refused a {prompt.step!r} prompt: temperature must be finite")
         body = self._body(prompt)
         if alone:
             # Else the server takes the free slot whose last prompt began most alike.
