@@ -150,8 +150,10 @@ class EmbeddedLLM:
                 self._busy -= n
 
     def _ask(self, server: Any, prompt: Prompt, alone: bool, stopped: threading.Event) -> Reply:
-        if not math.isfinite(prompt.temperature):  # JSON has no such number, and orjson would write null for it
-            raise ModelUnavailable(f"the model {self.name} refused a {prompt.step!r} prompt: temperature must be finite")
+        if not (isinstance(prompt.temperature, int | float) and math.isfinite(prompt.temperature)):
+            # Left to the JSON writer it would depend on which is installed: orjson writes null for NaN.
+            what = f"a {prompt.step!r} prompt: temperature must be a finite number"
+            raise ModelUnavailable(f"the model {self.name} refused {what}")
         body = self._body(prompt)
         if alone:
             # Else the server takes the free slot whose last prompt began most alike.
