@@ -210,6 +210,8 @@ def test_delete_delete_all_and_undo(memory: Memory) -> None:
     for entry_id in ids:
         memory.undo(memory.history(entry_id)[-1]["id"])
     assert texts(memory) == ["tea", "milk"]
+    memory.undo(1)  # what was done to it since was undone, so that the first operation is the latest that counts
+    assert texts(memory) == ["milk"]
     with pytest.raises(Conflict):
         memory.undo(1)
 

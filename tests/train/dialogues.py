@@ -69,3 +69,83 @@ def answer(prompt: Prompt) -> str:
 
 def teacher() -> ScriptedLLM:
     return ScriptedLLM(teach)
+
+
+# One speaker of whose two facts the second is shown the first: what is done about the bike may cost the cat.
+PETS = Dataset(
+    "pets",
+    (
+        Dialogue(
+            "d2",
+            ("Ann", "Bob"),
+            (
+                Session(1, MAY, (Turn("Ann", "I have a cat, Tom.", MAY, "1:1"), Turn("Bob", "Nice!", MAY, "1:2"))),
+                Session(2, JUNE, (Turn("Ann", "I have a red bike.", JUNE, "2:1"),)),
+            ),
+        ),
+    ),
+    (
+        Question("cat", "d2", "What is Ann's cat called?", "Tom", "single-hop", ("1:1",)),
+        Question("bike", "d2", "Which colour is Ann's bike?", "red", "single-hop", ("2:1",)),
+    ),
+    ("single-hop",),
+    {"all": ("d2",)},
+)
+
+
+def pets_teach(prompt: Prompt) -> str:
+    """As `teach`, but every fact is added, and the answers are Tom and red where a memory has the word."""
+    if prompt.step != "answer":
+        return ADD if prompt.step == "manage" else teach(prompt)
+    memories, _, question = prompt.messages[-1].content.partition("\nQuestion: ")
+    wanted = "Tom" if "cat" in question else "red"
+    return json.dumps({"keep": [], "answer": wanted if wanted in memories else "unknown"})
+
+
+def pets_teacher() -> ScriptedLLM:
+    return ScriptedLLM(pets_teach)
+
+
+# One speaker, three decisions: each fact is shown those before it, and the second dog belongs to the first.
+HOUSE = Dataset(
+    "house",
+    (
+        Dialogue(
+            "d3",
+            ("Ann", "Bob"),
+            (
+                Session(
+                    1,
+                    MAY,
+                    (Turn("Ann", "I adopted a dog, Buddy.", MAY, "1:1"), Turn("Ann", "I have a cat, Tom.", MAY, "1:2")),
+                ),
+                Session(
+                    2,
+                    JUNE,
+                    (
+                        Turn("Ann", "I adopted another dog, Scout.", JUNE, "2:1"),
+                        Turn("Ann", "I have a red bike.", JUNE, "2:2"),
+                    ),
+                ),
+            ),
+        ),
+    ),
+    (
+        Question("dogs", "d3", "How many dogs has Ann?", "two", "multi-hop", ("1:1", "2:1")),
+        Question("cat", "d3", "What is Ann's cat called?", "Tom", "single-hop", ("1:2",)),
+        Question("bike", "d3", "Which colour is Ann's bike?", "red", "single-hop", ("2:2",)),
+    ),
+    ("multi-hop", "single-hop"),
+    {"all": ("d3",)},
+)
+
+
+def house_teach(prompt: Prompt) -> str:
+    """The second dog is an UPDATE of the first, wherever it is shown; the rest as `teach` and `pets_teach`."""
+    text = prompt.messages[-1].content
+    if prompt.step == "answer":
+        return answer(prompt) if "dogs" in text.partition("\nQuestion: ")[2] else pets_teach(prompt)
+    if prompt.step == "manage" and "another dog" in text:
+        place = next(number for number, line in enumerate(text.splitlines()) if line.endswith("a dog, Buddy."))
+        return UPDATE.replace('"index": 1', f'"index": {place}')
+    return pets_teach(prompt)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from dialogues import ADD, DATA, EMBEDDER, UPDATE, answer, teacher
+from dialogues import ADD, DATA, EMBEDDER, PETS, UPDATE, answer, pets_teach, pets_teacher, teacher
 
 from memory_r1.bank import MemoryBank
 from memory_r1.flow import Roles, run
+from memory_r1.manager import remember
 from memory_r1.testing import ScriptedLLM
 from memory_r1.train.episodes import answer_episode, manager_episode, play
 from memory_r1.train.rewards import Reward, RewardConfig, combined, overlap
-from memory_r1.train.samples import SCOPE, answer_samples, bank_of, manager_samples
+from memory_r1.train.samples import SCOPE, answer_samples, bank_of, contents, manager_samples
 
 [SECOND_DOG] = manager_samples(DATA, teacher(), EMBEDDER)
 DOGS, ROME = answer_samples(DATA, teacher(), EMBEDDER)
@@ -33,6 +34,41 @@ def test_what_a_group_leaves_in_its_own_banks_decides_its_rewards() -> None:
     assert [[e.reply.text for e in rollout.exchanges] for rollout in rollouts] == [[UPDATE], [ADD], ["no JSON"]]
     assert {e.prompt.step for rollout in rollouts for e in rollout.exchanges} == {"manage"}
     assert bank.count(SCOPE) == 2  # the forks' doings stay in them
+
+
+def test_an_update_that_wipes_a_needed_memory_costs_what_the_memory_told() -> None:
+    [bike] = manager_samples(PETS, pets_teacher(), EMBEDDER)
+    assert [asked.id for asked in bike.questions] == ["bike", "cat"]  # the turn tells of the bike
+    replies = {
+        ADD: 1.0,
+        '{"operation": "NOOP"}': 0.5,
+        '{"operation": "UPDATE", "index": 1, "text": "Ann has a cat, Tom, and a red bike."}': 1.0,
+        '{"operation": "UPDATE", "index": 1, "text": "Ann has a red bike."}': 0.5,
+        '{"operation": "DELETE", "index": 1}': 0.0,
+    }
+    bank = bank_of(bike.bank, EMBEDDER)
+    roles = Roles(by_step={"manage": ScriptedLLM(list(replies)), "answer": ScriptedLLM(pets_teach)})
+    rollouts = play(lambda: manager_episode(bike, bank.fork()), len(replies), roles, "manage")
+    assert {one.exchanges[0].reply.text: one.reward.total for one in rollouts} == replies
+
+
+def test_with_the_linked_questions_alone_wiping_costs_nothing() -> None:
+    [bike] = manager_samples(PETS, pets_teacher(), EMBEDDER, guarded=0)
+    wiping = ScriptedLLM(['{"operation": "UPDATE", "index": 1, "text": "Ann has a red bike."}'])
+    roles = Roles(by_step={"manage": wiping, "answer": ScriptedLLM(pets_teach)})
+    assert run(manager_episode(bike, bank_of(bike.bank, EMBEDDER)), roles).total == 1.0
+
+
+def test_an_episode_is_remember_itself() -> None:
+    by_hand, played = before(), before()
+    llm = Roles(by_step={"manage": ScriptedLLM([UPDATE] * 2), "answer": ScriptedLLM(answer)})
+    by_hand.begin_turn(SCOPE, SECOND_DOG.turn, SECOND_DOG.facts)
+    run(remember(SECOND_DOG.turn, by_hand, SCOPE, k=3), llm)
+    run(manager_episode(SECOND_DOG, played), llm)
+    assert contents(played) == contents(by_hand)
+    nameless = replace(SECOND_DOG, turn=replace(SECOND_DOG.turn, id=None))
+    llm = Roles(by_step={"manage": ScriptedLLM([UPDATE]), "answer": ScriptedLLM(answer)})
+    assert run(manager_episode(nameless, before()), llm).operations == ["UPDATE"]
 
 
 def test_growth_is_measured_against_the_facts() -> None:

@@ -158,11 +158,20 @@ def test_a_file_is_overridden_by_pairs_and_those_by_options(tmp_path: Path) -> N
         load_config(path)
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
+PAPERS = sorted(path for path in CONFIGS.glob("*.toml") if not path.stem.endswith("-logo"))
+
+
+@pytest.mark.parametrize("path", PAPERS, ids=lambda path: path.stem)
 def test_the_configs_that_come_with_memory_r1_can_be_read(path: Path) -> None:
     config: Any = load_config(path)
     assert config.groups * config.group_size == 128  # the paper's batch
 
 
 def test_there_are_configs_for_the_papers_sizes() -> None:
-    assert {path.stem.split("-")[-2] for path in CONFIGS.glob("*.toml")} == {"3b", "7b", "8b", "14b"}
+    assert {path.stem.split("-")[-2] for path in PAPERS} == {"3b", "7b", "8b", "14b"}
+
+
+def test_there_is_a_config_for_segments() -> None:
+    config = load_config(CONFIGS / "smollm2-logo.toml")
+    assert config.segmented
+    assert (config.replay, config.logo.turns) == ("policy", 16)

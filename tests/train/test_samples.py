@@ -26,7 +26,7 @@ from memory_r1.types import Fact, Message, Prompt, Turn
 
 BUDDY = Known("Ann adopted a dog, Buddy.", "Ann", MAY, ("1:1",))
 ROME = Known("Bob live in Rome.", "Bob", JUNE, ("2:1",))
-DOGS = Asked("q1", "How many dogs has Ann?", "two", "multi-hop")
+DOGS = Asked("q1", "How many dogs has Ann?", "two", "multi-hop", evidence=("2:2", "1:1"))
 SCOUT = Fact("Ann adopted another dog, Scout.", "Ann", JUNE)
 SECOND_DOG = ManagerSample(
     "d1/2:2", Turn("Ann", "I adopted another dog, Scout.", JUNE, "2:2"), (SCOUT,), (BUDDY, ROME), (DOGS,)

@@ -13,13 +13,15 @@ from memory_r1.errors import InvalidInput
 from memory_r1.flow import Roles, run
 from memory_r1.manager import remember
 from memory_r1.testing import ScriptedLLM
-from memory_r1.train.config import TrainConfig
+from memory_r1.train.config import LogoSettings, TrainConfig
 from memory_r1.train.episodes import ManagerTask, play
 from memory_r1.train.samples import ManagerSample, manager_samples
+from memory_r1.train.segments import SegmentTask
 from memory_r1.train.sources import Reciting, gold_pairs, logged_pairs, opened, samples_for, task_of
 from memory_r1.types import Message, Prompt, Scope, Turn
 
 MANAGER, ANSWER = TrainConfig(retrieved=10), TrainConfig(agent="answer", retrieved=10)
+SEGMENTS = TrainConfig(retrieved=10, logo=LogoSettings(turns=20))
 
 
 def test_generated_dialogues_are_read_by_their_own_gold() -> None:
@@ -51,6 +53,22 @@ def test_a_task_takes_the_samples_of_its_agent(tmp_path: Path) -> None:
     assert all(isinstance(one, ManagerSample) for one in made)
     with pytest.raises(InvalidInput, match=f"no sample of the answer among the {len(made)}"):
         task_of(made, ANSWER, EMBEDDER)
+
+
+def test_the_bank_before_a_turn_may_be_what_the_policy_made_of_the_dialogue(tmp_path: Path) -> None:
+    """The gold still reads the turns; a policy that keeps nothing it is asked about leaves fewer memories."""
+    by_gold = samples_for("synthetic:1", SEGMENTS, EMBEDDER, tmp_path / "gold", teacher=None)
+    keeps_nothing = ScriptedLLM(lambda _: '{"operation": "NOOP"}')
+    by_policy = samples_for("synthetic:1", SEGMENTS, EMBEDDER, tmp_path / "own", teacher=None, manager=keeps_nothing)
+    assert [one.heard for one in by_policy] == [one.heard for one in by_gold]
+    assert 0 < len(by_policy[-1].bank) < len(by_gold[-1].bank)
+
+
+def test_segments_are_the_samples_of_a_run_with_long_episodes(tmp_path: Path) -> None:
+    made = samples_for("synthetic:1", SEGMENTS, EMBEDDER, tmp_path / "samples.jsonl", teacher=None)
+    assert isinstance(task_of(made, SEGMENTS, EMBEDDER), SegmentTask)
+    with pytest.raises(InvalidInput, match="no sample of the manager among"):
+        task_of(made, MANAGER, EMBEDDER)
 
 
 def test_data_that_cannot_be_learned_from_is_refused(tmp_path: Path) -> None:

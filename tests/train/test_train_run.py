@@ -11,7 +11,7 @@ from click.testing import CliRunner
 pytest.importorskip("torch")
 pytest.importorskip("trl")
 
-from tiny_models import byte_tokenizer, tiny_model
+from tiny_models import byte_tokenizer, deciding_model, tiny_model
 
 from memory_r1.cli import main
 
@@ -34,6 +34,10 @@ def invoke(*arguments: str) -> str:
     return result.output
 
 
+def few(*settings: str) -> list[str]:
+    return [part for setting in settings for part in ("--set", setting)]
+
+
 def test_a_warm_start_then_both_agents_then_a_table_of_the_runs(tmp_path: Path, model: Path) -> None:
     warm, pair = tmp_path / "warm", tmp_path / "pair"
     data = ("--data", "synthetic:1", "--model", str(model), *SMALL)
@@ -51,6 +55,34 @@ def test_a_warm_start_then_both_agents_then_a_table_of_the_runs(tmp_path: Path, 
         ["answer-1", "answer", "ppo", "2"],
     ]
     assert (tmp_path / "all.png").exists()
+
+
+def test_a_run_over_segments_that_begins_in_the_policys_own_bank(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    for part in deciding_model():
+        part.save_pretrained(model)
+    settings = few(
+        "logo.turns=40", "logo.questions=1", "logo.snapshots=1", "logo.alternatives=2", "guarded=1", "replay=policy"
+    )
+    run = tmp_path / "run"
+    invoke(
+        "train",
+        "manager",
+        "--data",
+        "synthetic:1",
+        "--model",
+        str(model),
+        *SMALL,
+        *settings,
+        "--steps",
+        "1",
+        "--out",
+        str(run),
+    )
+    samples = [json.loads(line) for line in (run / "samples.jsonl").open(encoding="utf-8", newline="\n")]
+    assert {len(one["heard"]) for one in samples} >= {40}
+    metrics = [json.loads(line) for line in (run / "metrics.jsonl").open(encoding="utf-8", newline="\n")]
+    assert [row["local/groups"] for row in metrics] == [1.0]
 
 
 def test_mistakes_are_said_in_a_line(tmp_path: Path, model: Path) -> None:

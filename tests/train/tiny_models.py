@@ -34,6 +34,39 @@ def byte_tokenizer() -> Any:
     )
 
 
+OPERATIONS = (
+    '{"operation": "ADD"}',
+    '{"operation": "NOOP"}',
+    '{"operation": "DELETE", "index": 1}',
+    '{"operation": "UPDATE", "index": 1, "text": "Ann adopted two dogs, Buddy and Scout."}',
+)
+
+
+def deciding_model() -> tuple[Any, Any]:
+    """(model, tokenizer): half of the tokens are whole operations, a fifth end a reply. At random it decides something.
+
+    A reply's first operation counts, whatever bytes are around it. All tokens of one operation look alike to the model,
+    so that it can learn to choose among the four.
+    """
+    import copy
+
+    import torch
+
+    operations = [" " * spaces + operation for operation in OPERATIONS for spaces in range(80)]
+    ends = [f"<|end{number}|>" for number in range(140)]
+    tokenizer = copy.deepcopy(byte_tokenizer())
+    tokenizer.add_tokens(operations)
+    tokenizer.add_tokens(ends, special_tokens=True)
+    model = tiny_model()
+    model.resize_token_embeddings(len(tokenizer))
+    with torch.no_grad():
+        for operation in OPERATIONS:
+            alike = tokenizer.convert_tokens_to_ids([one for one in operations if one.strip() == operation])
+            model.get_input_embeddings().weight[alike] = model.get_input_embeddings().weight[alike[0]].clone()
+    model.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids(["<|end|>", *ends])
+    return model, tokenizer
+
+
 def tiny_model(kind: str = "llama", attention: str = "sdpa", seed: int = 0) -> Any:
     import torch
     from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, Qwen2Config

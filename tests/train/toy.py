@@ -27,11 +27,15 @@ CONFIG = changed(
 
 @dataclass
 class Early:
-    """Rewarded for characters of the first half of the alphabet (by token), in one reply or in `turns` of them."""
+    """Rewarded for characters of the first half of the alphabet (by token), in one reply or in `turns` of them.
+
+    `uneven`: a later sample has more turns than the one before it.
+    """
 
     samples: int = 4
     turns: int = 1
     flat: tuple[int, ...] = ()  # samples whose reward is always the same
+    uneven: bool = False
     step: Step = "manage"
 
     def __len__(self) -> int:
@@ -43,7 +47,7 @@ class Early:
     def maker(self, place: int) -> Callable[[], Flow[Reward]]:
         def episode() -> Flow[Reward]:
             right = []
-            for turn in range(self.turns):
+            for turn in range(self.turns + place * self.uneven):
                 prompt = Prompt("manage", (Message("user", f"{place} {turn}"),), max_tokens=6)
                 reply = yield prompt
                 right += [token < 130 for token in reply.token_ids or ()]

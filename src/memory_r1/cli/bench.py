@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Literal
 
 import click
 
 from memory_r1.cli import bench_run
-from memory_r1.cli.options import as_json
+from memory_r1.cli.options import as_json, model_file
 from memory_r1.cli.output import Group, show
 
 
@@ -70,6 +71,45 @@ def retrieval(data: str, out: Path | None, as_json: bool) -> None:
 
     result = bench_retrieval.run(open_dataset(data), default_embedder(), out, lambda line: click.echo(line, err=True))
     show(result, as_json, [bench_retrieval.table(result)])
+
+
+@bench.command()
+@click.option("--model", default="smollm2", show_default=True, help="A name, a GGUF file or a Hugging Face folder.")
+@click.option("--algo", "algos", multiple=True, type=click.Choice(["grpo", "ppo"]), help="Default: both.")
+@click.option("--prompt-tokens", default=1024, show_default=True)
+@click.option("--group-size", default=8, show_default=True, type=click.IntRange(2))
+@click.option("--reply-tokens", default=32, show_default=True, type=click.IntRange(1))
+@click.option("--repeats", default=3, show_default=True, type=click.IntRange(1), help="Processes of each variant.")
+@click.option(
+    "--steps", default=1, show_default=True, type=click.IntRange(1), help="Steps that count, of each process."
+)
+@click.option("--rows", type=click.IntRange(1), help="TRL's micro-batch. Default: the fastest that fits, by trying.")
+@click.option("--memory-gb", default=24.0, show_default=True, help="What a process may take, at most.")
+@click.option("--kl", default=0.0, show_default=True, help="Above 0 both score a reference, too.")
+@click.option("--bf16", is_flag=True, help="Compute in bfloat16.")
+@click.option("--seed", default=0, show_default=True)
+@_OUT
+@as_json
+def train(
+    model: str,
+    algos: tuple[Literal["grpo", "ppo"], ...],
+    repeats: int,
+    rows: int | None,
+    out: Path | None,
+    as_json: bool,
+    **sizes: Any,
+) -> None:
+    """Measure a training step beside stock TRL's. Time and peak memory of GRPO and PPO, on the same data and seeds."""
+    from memory_r1.train import bench as bench_train
+    from memory_r1.train.base import train_extra, trainable
+
+    with train_extra():
+        import trl  # noqa: F401  (named here so that a missing package is said at once)
+    folder = model if (Path(model) / "config.json").is_file() else str(trainable(model_file(model)))
+    job = bench_train.Job(model=folder, **sizes)
+    algos = algos or bench_train.ALGOS
+    result = bench_train.run(job, algos, repeats, rows, out, lambda line: click.echo(line, err=True))
+    show(result, as_json, [bench_train.table(result)])
 
 
 @bench.command()

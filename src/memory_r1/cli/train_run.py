@@ -149,13 +149,16 @@ def _reinforce(
             name = step
         return Policy(plays, tokenizer, temperature=0, adapter=name, context_tokens=config.context, name="frozen")
 
+    manager = player("manage") if frozen.get("manage") else None
+    if config.agent == "manager" and config.replay == "policy":
+        manager = Policy(model, tokenizer, temperature=0, context_tokens=config.context)
     samples = samples_for(
         given["data"],
         config,
         embedder,
         run.folder / "samples.jsonl",
         teacher=teacher,
-        manager=player("manage") if frozen.get("manage") else None,
+        manager=manager,
         split=given["split"],
         window=given["window"],
     )

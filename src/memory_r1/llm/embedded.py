@@ -9,6 +9,7 @@ from __future__ import annotations
 import _thread
 import ctypes
 import json
+import math
 import os
 import secrets
 import signal
@@ -149,6 +150,10 @@ class EmbeddedLLM:
                 self._busy -= n
 
     def _ask(self, server: Any, prompt: Prompt, alone: bool, stopped: threading.Event) -> Reply:
+        if not (isinstance(prompt.temperature, int | float) and math.isfinite(prompt.temperature)):
+            # Left to the JSON writer it would depend on which is installed: orjson writes null for NaN.
+            what = f"a {prompt.step!r} prompt: temperature must be a finite number"
+            raise ModelUnavailable(f"the model {self.name} refused {what}")
         body = self._body(prompt)
         if alone:
             # Else the server takes the free slot whose last prompt began most alike.

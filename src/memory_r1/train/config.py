@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from memory_r1.errors import InvalidInput
 from memory_r1.train.rewards import RewardConfig
+from memory_r1.train.samples import GUARDED
 
 T = TypeVar("T")
 Agent = Literal["manager", "answer"]
@@ -26,6 +27,33 @@ class LoraSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class LogoSettings:
+    """Fair credit over long dialogues (LoGo-GRPO of Memory-R2), of the manager by GRPO. `turns` 0 leaves it out.
+
+    An episode is then a segment of `turns` turns; a group's rollouts are asked the same questions at its end, at most
+    `questions` of them. At `snapshots` decisions of one rollout, drawn where a question is at stake, `alternatives` are
+    sampled from the bank as it was, each worth what it leaves right after the turn. The advantages of rollouts and of
+    alternatives have the weights `global_weight` and `local_weight`; a local weight of 0 plays no alternatives. `rows`
+    replies are learned from at once: memory grows with their prompts, which in a rollout are all different.
+    """
+
+    turns: int = 0
+    global_weight: float = 1.0
+    local_weight: float = 1.0
+    snapshots: int = 2
+    alternatives: int = 4
+    questions: int = 64
+    rows: int = 4
+
+    def __post_init__(self) -> None:
+        for name, least in (("turns", 0), ("snapshots", 0), ("alternatives", 2), ("questions", 1), ("rows", 1)):
+            if getattr(self, name) < least:
+                raise InvalidInput(f"logo.{name} must be at least {least}")
+        if min(self.global_weight, self.local_weight) < 0 or not self.global_weight + self.local_weight:
+            raise InvalidInput("logo.global_weight and logo.local_weight must not be negative, nor both 0")
+
+
+@dataclass(frozen=True, slots=True)
 class TrainConfig:
     """One run. A step plays `groups` samples, `group_size` episodes each, and updates `epochs` times from them.
 
@@ -35,8 +63,11 @@ class TrainConfig:
     by a constant. `scale` divides a group's advantages by its standard deviation. `resample` draws another sample,
     at most so often, for a group whose rewards are all the same. Of PPO alone are `gamma`, `lam`, `value_clip` and
     `critic_warmup`, the first steps in which only the critic learns. `context` caps the tokens of prompt and reply.
-    `related` and `retrieved` are how many memories the manager and the Answer Agent see. A checkpoint is written
-    every `save_every` steps, and the last `keep` stay. `report` names what TRL reports to besides the run's own files.
+    `related` and `retrieved` are how many memories the manager and the Answer Agent see. At most `guarded` questions
+    are asked after a turn besides those that it tells about: such as wiping a memory would leave without an answer.
+    `replay` says who decides what the bank before a turn holds: the teacher, or the policy as training finds it. A
+    checkpoint is written every `save_every` steps, and the last `keep` stay. `report` names what TRL reports to besides
+    the run's own files.
     """
 
     agent: Agent = "manager"
@@ -64,6 +95,8 @@ class TrainConfig:
     context: int = 4096
     related: int = 3
     retrieved: int = 60
+    guarded: int = GUARDED
+    replay: Literal["teacher", "policy"] = "teacher"
     seed: int = 0
     save_every: int = 10
     keep: int = 3
@@ -71,12 +104,19 @@ class TrainConfig:
     checkpointing: bool = False
     report: tuple[str, ...] = ()
     lora: LoraSettings = LoraSettings()
+    logo: LogoSettings = LogoSettings()
     reward: RewardConfig = field(default_factory=RewardConfig)
 
     def __post_init__(self) -> None:
         for name in ("steps", "groups", "epochs", "context", "related", "retrieved", "save_every"):
             if getattr(self, name) < 1:
                 raise InvalidInput(f"{name} must be at least 1")
+        if self.segmented and self.algo == "ppo":
+            raise InvalidInput(
+                "logo.turns needs algo=grpo: its advantages are measured within groups, without a critic"
+            )
+        if self.guarded < 0:
+            raise InvalidInput("guarded must be at least 0")
         if self.temperature <= 0:
             raise InvalidInput("temperature must be above 0: greedy replies of a group are all the same")
         if self.group_size < 2:
@@ -85,6 +125,11 @@ class TrainConfig:
             raise InvalidInput("keep must be at least 2, so that one checkpoint is whole while the next is written")
         if self.save_every % self.epochs:
             raise InvalidInput("save_every must be a multiple of epochs: a run resumes where episodes are played")
+
+    @property
+    def segmented(self) -> bool:
+        """Whether episodes are segments of a dialogue."""
+        return self.agent == "manager" and self.logo.turns > 0
 
     @property
     def state(self) -> dict[str, Any]:

@@ -14,10 +14,10 @@ from memory_r1.answer import RETRIEVED, answer_from, ask
 from memory_r1.bank import MemoryBank
 from memory_r1.embed import Embedder
 from memory_r1.flow import LLM, Flow, run_batch
-from memory_r1.manager import RELATED, UNREADABLE, decide_and_apply
+from memory_r1.manager import RELATED, UNREADABLE, remember
 from memory_r1.train.rewards import Reward, RewardConfig, combined, growth, overlap, rightness
-from memory_r1.train.samples import SCOPE, AnswerSample, Known, ManagerSample, bank_of
-from memory_r1.types import MemoryEntry, Prompt, Reply, Retrieved, Step
+from memory_r1.train.samples import SCOPE, AnswerSample, Asked, Known, ManagerSample, bank_of
+from memory_r1.types import Fact, Logged, MemoryEntry, Prompt, Reply, Retrieved, Step, Turn
 
 T = TypeVar("T")
 
@@ -40,6 +40,33 @@ class Rollout:
     exchanges: list[Exchange] = field(default_factory=list)
 
 
+class Group(NamedTuple):
+    """The episodes of one sample. `local`: groups that began from snapshots of the bank within one of them."""
+
+    sample: str
+    rollouts: list[Rollout]
+    local: tuple[Group, ...] = ()
+
+    @property
+    def rewards(self) -> list[float]:
+        return [rollout.reward.total for rollout in self.rollouts]
+
+    @property
+    def varied(self) -> bool:
+        """Whether there is anything to learn from: rewards that differ."""
+        return len(set(self.rewards)) > 1 or any(one.varied for one in self.local)
+
+    @property
+    def episodes(self) -> list[Rollout]:
+        """The rollouts, and after them those of the local groups."""
+        return [*self.rollouts, *(rollout for group in self.local for rollout in group.rollouts)]
+
+    @property
+    def exchanges(self) -> list[tuple[int, Exchange]]:
+        """Each exchange that has a reply, with the number of its episode."""
+        return [(e, one) for e, played in enumerate(self.episodes) for one in played.exchanges if one.reply.token_ids]
+
+
 def manager_episode(
     sample: ManagerSample,
     bank: MemoryBank,
@@ -48,30 +75,51 @@ def manager_episode(
     related: int = RELATED,
     retrieved: int = RETRIEVED,
 ) -> Flow[Reward]:
-    """Decide what each fact of the turn does to `bank`, which is changed; then answer the linked questions from it."""
+    """Decide what each fact of the turn does to `bank`, which is changed; then answer the questions from it."""
+    turn = sample.turn if sample.turn.id else replace(sample.turn, id=sample.id)
+    work = remembering(turn, sample.facts, bank, related)
+    return (yield from rewarded(work, sample.facts, sample.questions, bank, config, retrieved))
+
+
+def remembering(turn: Turn, facts: Sequence[Fact], bank: MemoryBank, related: int = RELATED) -> Flow[list[Logged]]:
+    """The product's `remember` of a turn with an id whose facts were found before: what is left is to decide.
+
+    In a fork of a bank that was in the midst of the turn it goes on there.
+    """
+    bank.begin_turn(SCOPE, turn, facts)  # does nothing where the turn has begun
+    return (yield from remember(turn, bank, SCOPE, k=related))
+
+
+def rewarded(
+    work: Flow[list[Logged]],
+    facts: Sequence[Fact],
+    questions: Sequence[Asked],
+    bank: MemoryBank,
+    config: RewardConfig,
+    retrieved: int,
+) -> Flow[Reward]:
+    """Let `work` change `bank` by these facts, and answer the questions from what it left."""
     before, parts = bank.all(SCOPE), dict[str, float]()
     if config.increment:
-        parts["before"], _ = yield from _answered(sample, bank, config, retrieved)
-    logged = []
-    for fact in sample.facts:
-        logged.append((yield from decide_and_apply(fact, sample.turn, bank, SCOPE, related)))
-    parts["metric"], answers = yield from _answered(sample, bank, config, retrieved)
+        parts["before"], _ = yield from _answered(questions, bank, config, retrieved)
+    logged = yield from work
+    parts["metric"], answers = yield from _answered(questions, bank, config, retrieved)
     readable = [one.provenance.reason not in UNREADABLE for one in logged if one.provenance.prompt_version]
     parts["unreadable"] = readable.count(False) / max(1, len(readable))
-    parts["growth"] = growth(before, bank.all(SCOPE), [fact.text for fact in sample.facts])
+    parts["growth"] = growth(before, bank.all(SCOPE), [fact.text for fact in facts])
     return Reward(combined(config, parts), parts, [one.kind for one in logged], answers, readable)
 
 
 def _answered(
-    sample: ManagerSample, bank: MemoryBank, config: RewardConfig, retrieved: int
+    questions: Sequence[Asked], bank: MemoryBank, config: RewardConfig, retrieved: int
 ) -> Flow[tuple[float, list[str]]]:
-    """(mean rightness over the linked questions, the answers)."""
+    """(mean rightness over the questions, the answers)."""
     right, answers = 0.0, []
-    for asked in sample.questions:
+    for asked in questions:
         answer = yield from ask(asked.text, bank, SCOPE, k=retrieved)
         right += yield from rightness(answer, asked, config.metric)
         answers.append(answer.text)
-    return right / max(1, len(sample.questions)), answers
+    return right / max(1, len(questions)), answers
 
 
 def answer_episode(sample: AnswerSample, config: RewardConfig = _PLAIN) -> Flow[Reward]:
@@ -95,8 +143,13 @@ def _retrieved(known: Known, place: int) -> Retrieved:
 
 def play(make: Callable[[], Flow[Reward]], count: int, llm: LLM, step: Step) -> list[Rollout]:
     """`count` episodes in lockstep, with the exchanges of the step that is trained."""
-    exchanges: list[list[Exchange]] = [[] for _ in range(count)]
-    flows = [observed(make(), step, into) for into in exchanges]
+    return played([make() for _ in range(count)], llm, step)
+
+
+def played(episodes: Sequence[Flow[Reward]], llm: LLM, step: Step) -> list[Rollout]:
+    """These episodes in lockstep, with the exchanges of the step that is trained."""
+    exchanges: list[list[Exchange]] = [[] for _ in episodes]
+    flows = [observed(episode, step, into) for episode, into in zip(episodes, exchanges, strict=True)]
     return [Rollout(*one) for one in zip(run_batch(flows, llm), exchanges, strict=True)]
 
 

@@ -17,10 +17,11 @@ from memory_r1.errors import AdapterMismatch, InvalidInput
 from memory_r1.flow import LLM, Roles
 from memory_r1.train.config import TrainConfig
 from memory_r1.train.critic import Critic, critic_of
-from memory_r1.train.episodes import Task
+from memory_r1.train.episodes import Group, Task
+from memory_r1.train.logo import LoGoTrainer
 from memory_r1.train.policy import Policy
 from memory_r1.train.runs import Progress, Run, transcript
-from memory_r1.train.trainer import Group, GroupGRPOTrainer, PPOTrainer, Seat
+from memory_r1.train.trainer import GroupGRPOTrainer, PPOTrainer, Seat
 from memory_r1.types import Step
 
 
@@ -74,11 +75,14 @@ def learn(
     seat = Seat(policy, Roles(by_step={**frozen, task.step: policy}))
 
     def tell(step: int, groups: Sequence[Group]) -> None:
-        run.tell(transcript(step + 1, group.sample, group.rollouts) for group in groups)
+        told = [one for group in groups for one in (group, *group.local)]
+        run.tell(transcript(step + 1, one.sample, one.rollouts) for one in told)
 
     options: dict[str, Any] = {"on_rollouts": tell, "use_cpu": use_cpu}
     arguments = (model, tokenizer, task, seat, config, run.checkpoints)
-    trainer = PPOTrainer(*arguments, critic=critic, **options) if critic else GroupGRPOTrainer(*arguments, **options)
+    if critic is not None:
+        return fit(PPOTrainer(*arguments, critic=critic, **options), run, config, progress)
+    trainer = (LoGoTrainer if config.segmented else GroupGRPOTrainer)(*arguments, **options)
     return fit(trainer, run, config, progress)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from memory_r1.answer import answer_prompt
@@ -38,6 +39,14 @@ def product_prompts(step: Step, count: int, seed: int = 0) -> list[Prompt]:
     rng = random.Random(f"{step} {seed}")
     make = {"extract": _extract, "manage": _manage, "answer": _answer}[step]
     return [make(rng) for _ in range(count)]
+
+
+def memories(rng: random.Random, count: int) -> Iterator[str]:
+    """`count` memories of many people, who may come again with other lives."""
+    while count > 0:
+        some = [memory for memory, _ in _world(rng, rng.choice(_NAMES)).values()][:count]
+        count -= len(some)
+        yield from some
 
 
 def _world(rng: random.Random, name: str) -> dict[str, tuple[str, list[str]]]:

@@ -33,6 +33,7 @@ ADJUSTABLE = ("steps", "save_every", "keep", "report")  # what may be another wh
 # The panels of curves.png, each with the metrics it shows.
 PANELS: Mapping[str, Sequence[str]] = {
     "reward": ("reward", "reward/metric"),
+    "alternatives": ("local/reward",),
     "KL": ("kl",),
     "entropy": ("entropy",),
     "reply tokens": ("replies/tokens",),

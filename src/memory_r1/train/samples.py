@@ -3,6 +3,7 @@
 Made once from any data set, by a teacher (or the policy) that reads the dialogues, and kept as JSON lines:
 
     ManagerSample   a turn, its facts, the bank that the preceding turns left, and the questions it tells about
+    SegmentSample   many turns in a row, with the same
     AnswerSample    a question, the memories retrieved for it, best first, and which of them tell
 
 As in Memory-R1 the facts of a turn are not the policy's to find: they are extracted when the sample is made.
@@ -11,7 +12,7 @@ As in Memory-R1 the facts of a turn are not the policy's to find: they are extra
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -30,6 +31,8 @@ from memory_r1.types import Fact, Message, Prompt, Provenance, Reply, Scope, Tur
 
 SCOPE = Scope(user_id="dialogue")  # of every bank in training: each holds one dialogue
 
+GUARDED = 4  # questions besides those that a turn tells about
+
 Link = Literal["last", "every"]
 
 
@@ -45,18 +48,25 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question and its gold answer, which no prompt but a judge's sees. Unanswerable: abstaining is right."""
+    """A question and its gold answer, which no prompt but a judge's sees. Unanswerable: abstaining is right.
+
+    `evidence` are the turns that tell.
+    """
 
     id: str
     text: str
     answer: str
     category: str = ""
     answerable: bool = True
+    evidence: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ManagerSample:
-    """One turn to be remembered in `bank`, after which the questions are answered."""
+    """One turn to be remembered in `bank`, after which the questions are answered.
+
+    They are those that the turn tells about, and those that the bank told about before and may no longer afterwards.
+    """
 
     id: str
     turn: Turn
@@ -75,7 +85,31 @@ class AnswerSample:
     supporting: tuple[int, ...] = ()
 
 
-Sample = ManagerSample | AnswerSample
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A turn with an id, its facts, and the questions of which it is the last evidence: answerable from here on."""
+
+    turn: Turn
+    facts: tuple[Fact, ...]
+    questions: tuple[Asked, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentSample:
+    """Turns of a dialogue, to be remembered one by one in `bank`, which tells about the `earlier` questions."""
+
+    id: str
+    heard: tuple[Heard, ...]
+    bank: tuple[Known, ...]
+    earlier: tuple[Asked, ...] = ()
+
+    @property
+    def questions(self) -> tuple[Asked, ...]:
+        """All that can be answered at the end."""
+        return (*(asked for heard in self.heard for asked in heard.questions), *self.earlier)
+
+
+Sample = ManagerSample | AnswerSample | SegmentSample
 
 
 class Remembering:
@@ -100,27 +134,33 @@ def manager_samples(
     window: int = 50,
     link: Link = "last",
     related: int = RELATED,
+    guarded: int = GUARDED,
 ) -> Iterator[ManagerSample]:
     """A sample for each turn that questions are linked to and that needs a decision.
 
     The bank before a turn is what `llm`, greedy, makes of the `window` turns before it, beginning with nothing (the
     paper's text says 24, its algorithm 50). A question is linked to the last turn of its evidence, or with "every" to
     each. Turns that tell nothing, or only what is unrelated or known word for word, leave no decision to learn from.
+
+    At most `guarded` questions come besides that earlier turns answered, out of memories that the manager is shown and
+    so may wipe: with the linked ones alone, an UPDATE that puts the new fact in the place of another would cost
+    nothing. 0 leaves them out, as the paper does.
     """
     teacher = Remembering(llm)
     for dialogue in data.dialogues:
-        linked = _linked(dialogue, data.answerable, link)
+        linked = linked_to(dialogue, data.answerable, link)
         turns = dialogue.turns
         for place, turn in enumerate(turns):
             if turn.id not in linked or not (facts := facts_of(turn, teacher)):
                 continue
-            with MemoryBank(embedder=embedder) as bank:
-                for before in turns[max(0, place - window) : place]:
-                    remember_facts(before, facts_of(before, teacher), bank, teacher, related)
+            before = turns[max(0, place - window) : place]
+            with replayed(before, teacher, embedder, related) as bank:
                 known = contents(bank)
+                earlier = told_by(before, dialogue, data.answerable)
+                risked = at_risk(bank, facts, earlier, written_by(bank), related)[:guarded]
                 log = remember_facts(turn, facts, bank, teacher, related)
             if any(one.provenance.prompt_version for one in log):
-                asked = tuple(map(asked_of, linked[turn.id]))
+                asked = (*map(asked_of, linked[turn.id]), *risked)
                 yield ManagerSample(f"{dialogue.id}/{turn.id}", turn, facts, known, asked)
 
 
@@ -135,9 +175,7 @@ def answer_samples(
 ) -> Iterator[AnswerSample]:
     """A sample for each question, with the `k` memories retrieved for it from what `llm` made of the whole dialogue."""
     for dialogue in data.dialogues:
-        with MemoryBank(embedder=embedder) as bank:
-            for turn in dialogue.turns:
-                remember_facts(turn, facts_of(turn, llm), bank, llm, related)
+        with replayed(dialogue.turns, llm, embedder, related) as bank:
             writers = written_by(bank)
             for question in data.questions if unanswerable else data.answerable:
                 if question.dialogue == dialogue.id:
@@ -150,7 +188,7 @@ def answer_samples(
                     yield AnswerSample(question.id, asked_of(question), memories, tuple(tells))
 
 
-def _linked(dialogue: Dialogue, questions: Iterable[Question], link: Link) -> dict[str | None, list[Question]]:
+def linked_to(dialogue: Dialogue, questions: Iterable[Question], link: Link) -> dict[str | None, list[Question]]:
     """Questions by the turn that they are asked after."""
     order = {turn.id: place for place, turn in enumerate(dialogue.turns) if turn.id}
     linked: dict[str | None, list[Question]] = {}
@@ -161,8 +199,43 @@ def _linked(dialogue: Dialogue, questions: Iterable[Question], link: Link) -> di
     return linked
 
 
+def told_by(turns: Iterable[Turn], dialogue: Dialogue, questions: Iterable[Question]) -> list[Asked]:
+    """The questions about a dialogue whose whole evidence lies in these turns."""
+    ids = {turn.id for turn in turns}
+    return [
+        asked_of(question)
+        for question in questions
+        if question.dialogue == dialogue.id and question.evidence and ids.issuperset(question.evidence)
+    ]
+
+
+def at_risk(
+    bank: MemoryBank,
+    facts: Iterable[Fact],
+    questions: Sequence[Asked],
+    writers: Mapping[str, Sequence[str]],
+    related: int = RELATED,
+) -> tuple[Asked, ...]:
+    """Of questions that a bank can answer, those that deciding about these facts may cost; the nearest first.
+
+    An operation can only touch an entry that the manager is shown, so these are the questions whose evidence wrote one
+    (`writers`: turns by entry id).
+    """
+    shown = dict.fromkeys(entry.id for fact in facts for entry in bank.related(fact, SCOPE, related))
+    turns = [set(writers.get(entry, ())) for entry in shown]
+    return tuple(dict.fromkeys(asked for wrote in turns for asked in questions if not wrote.isdisjoint(asked.evidence)))
+
+
 def asked_of(question: Question) -> Asked:
-    return Asked(question.id, question.text, question.answer, question.category, question.answerable)
+    return Asked(question.id, question.text, question.answer, question.category, question.answerable, question.evidence)
+
+
+def replayed(turns: Iterable[Turn], llm: LLM, embedder: Embedder, related: int = RELATED) -> MemoryBank:
+    """A bank in memory that holds what `llm` makes of these turns, beginning with nothing."""
+    bank = MemoryBank(embedder=embedder)
+    for turn in turns:
+        remember_facts(turn, facts_of(turn, llm), bank, llm, related)
+    return bank
 
 
 def facts_of(turn: Turn, llm: LLM) -> tuple[Fact, ...]:
@@ -241,32 +314,50 @@ def sample_state(sample: Sample) -> dict[str, Any]:
             "memories": [_known_state(one) for one in sample.memories],
             "supporting": list(sample.supporting),
         }
-    turn = sample.turn
-    return {
-        "id": sample.id,
-        "turn": {"id": turn.id, "speaker": turn.speaker, "text": turn.text, "time": seconds(turn.time)},
-        "facts": [fact_state(fact) for fact in sample.facts],
-        "bank": [_known_state(one) for one in sample.bank],
-        "questions": [_asked_state(one) for one in sample.questions],
-    }
+    bank = [_known_state(one) for one in sample.bank]
+    if isinstance(sample, SegmentSample):
+        earlier = [_asked_state(one) for one in sample.earlier]
+        return {"id": sample.id, "heard": [_heard_state(one) for one in sample.heard], "bank": bank, "earlier": earlier}
+    heard = _heard_state(Heard(sample.turn, sample.facts, sample.questions))
+    return {"id": sample.id, **heard, "bank": bank}
 
 
 def sample_of(state: dict[str, Any]) -> Sample:
     if "question" in state:
         memories = tuple(map(_known_of, state["memories"]))
-        return AnswerSample(state["id"], Asked(**state["question"]), memories, tuple(state["supporting"]))
+        return AnswerSample(state["id"], _asked_of(state["question"]), memories, tuple(state["supporting"]))
+    bank = tuple(map(_known_of, state["bank"]))
+    if "heard" in state:
+        heard, earlier = tuple(map(_heard_of, state["heard"])), tuple(map(_asked_of, state["earlier"]))
+        return SegmentSample(state["id"], heard, bank, earlier)
+    one = _heard_of(state)
+    return ManagerSample(state["id"], one.turn, one.facts, bank, one.questions)
+
+
+def _heard_state(heard: Heard) -> dict[str, Any]:
+    turn = heard.turn
+    return {
+        "turn": {"id": turn.id, "speaker": turn.speaker, "text": turn.text, "time": seconds(turn.time)},
+        "facts": [fact_state(fact) for fact in heard.facts],
+        "questions": [_asked_state(one) for one in heard.questions],
+    }
+
+
+def _heard_of(state: dict[str, Any]) -> Heard:
     turn = state["turn"]
-    return ManagerSample(
-        state["id"],
+    return Heard(
         Turn(turn["speaker"], turn["text"], moment(turn["time"]), turn["id"]),
         tuple(map(fact_of, state["facts"])),
-        tuple(map(_known_of, state["bank"])),
-        tuple(Asked(**one) for one in state["questions"]),
+        tuple(map(_asked_of, state["questions"])),
     )
 
 
 def _asked_state(asked: Asked) -> dict[str, Any]:
     return {name: getattr(asked, name) for name in Asked.__slots__}
+
+
+def _asked_of(state: dict[str, Any]) -> Asked:
+    return Asked(**{**state, "evidence": tuple(state.get("evidence", ()))})
 
 
 def _known_state(known: Known) -> dict[str, Any]:

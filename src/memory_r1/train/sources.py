@@ -28,11 +28,13 @@ from memory_r1.train.samples import (
     AnswerSample,
     ManagerSample,
     Sample,
+    SegmentSample,
     answer_samples,
     manager_samples,
     read_samples,
     write_samples,
 )
+from memory_r1.train.segments import SegmentTask, segment_samples
 from memory_r1.train.teacher import examples
 from memory_r1.types import KINDS, Message, Prompt, Reply, Step
 
@@ -99,7 +101,7 @@ def samples_for(
             reader = Roles(reader, {"manage": manager})
         if config.agent == "manager":
             window = WHOLE if gold is not None and teacher is None else window
-            made: Iterator[Sample] = manager_samples(data, reader, embedder, window=window, related=config.related)
+            made = _managing(data, reader, embedder, config, window)
         else:
             made = answer_samples(data, reader, embedder, k=config.retrieved, related=config.related)
         if not write_samples(kept, made):
@@ -108,12 +110,26 @@ def samples_for(
     return read_samples(kept)
 
 
+def _managing(data: Dataset, reader: LLM, embedder: Embedder, config: TrainConfig, window: int) -> Iterator[Sample]:
+    related = config.related
+    if config.segmented:
+        return segment_samples(data, reader, embedder, turns=config.logo.turns, window=window, related=related)
+    return manager_samples(data, reader, embedder, window=window, related=related, guarded=config.guarded)
+
+
 def task_of(samples: Sequence[Sample], config: TrainConfig, embedder: Embedder) -> Task:
     """Raises InvalidInput when no sample is the trained agent's."""
     managing = [one for one in samples if isinstance(one, ManagerSample)]
     answering = [one for one in samples if isinstance(one, AnswerSample)]
-    if not (managing if config.agent == "manager" else answering):
-        raise InvalidInput(f"there is no sample of the {config.agent} among the {len(samples)}")
+    segments = [one for one in samples if isinstance(one, SegmentSample)]
+    wanted: Sequence[Sample] = answering if config.agent == "answer" else segments if config.segmented else managing
+    if not wanted:
+        kind = "segment for the manager" if config.segmented else f"sample of the {config.agent}"
+        raise InvalidInput(f"there is no {kind} among the {len(samples)}")
+    if config.segmented:
+        return SegmentTask(
+            segments, embedder, config.logo, config.reward, config.related, config.retrieved, config.guarded
+        )
     if config.agent == "manager":
         return ManagerTask(managing, embedder, config.reward, config.related, config.retrieved)
     return AnswerTask(answering, config.reward, config.retrieved)

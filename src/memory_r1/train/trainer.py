@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from datasets import Dataset
@@ -27,29 +27,13 @@ from memory_r1.flow import LLM
 from memory_r1.train.checkpoints import Guarded, order, shared_settings
 from memory_r1.train.config import TrainConfig
 from memory_r1.train.critic import Critic, group_values
-from memory_r1.train.episodes import Exchange, Rollout, Task, play
+from memory_r1.train.episodes import Group, Task, play
 from memory_r1.train.objectives import clipped_value_loss, explained_variance, gae_BT, grpo_advantages_BG
 from memory_r1.train.policy import Policy, score_group, using_adapter
 from memory_r1.types import KINDS
 
 CRITIC = "critic.pt"
 REPLY_TOKENS = 256  # what "dr_grpo" divides by; the prompts themselves say how long a reply may be
-
-
-class Group(NamedTuple):
-    """The episodes of one sample."""
-
-    sample: str
-    rollouts: list[Rollout]
-
-    @property
-    def rewards(self) -> list[float]:
-        return [rollout.reward.total for rollout in self.rollouts]
-
-    @property
-    def exchanges(self) -> list[tuple[int, Exchange]]:
-        """Each exchange that has a reply, with the number of its episode."""
-        return [(g, one) for g, played in enumerate(self.rollouts) for one in played.exchanges if one.reply.token_ids]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +74,7 @@ class GroupGRPOTrainer(Guarded, GRPOTrainer):  # type: ignore[misc]
         )
         self.kl_in_reward = 0.0
         self._micro_batches: list[dict[str, Any]] = []
+        self._chance = random.Random()  # seeded anew for every step
         if config.kl_in == "reward":  # beta made TRL keep the reference; its loss then leaves it out
             self.kl_in_reward, self.beta = config.kl, 0.0
 
@@ -106,15 +91,15 @@ class GroupGRPOTrainer(Guarded, GRPOTrainer):  # type: ignore[misc]
         began, step, resampled = time.perf_counter(), self.state.global_step, 0
         place_in_run = (self.config.seed, step, self.accelerator.process_index)
         self.seat.policy.seed(*place_in_run)  # so that a run that goes on from a checkpoint samples what it would have
-        others = random.Random(repr(place_in_run))
+        self._chance = random.Random(repr(place_in_run))
         groups = []
         for place in places:
             group = self._group(place)
             for _ in range(self.config.resample):
-                if len(set(group.rewards)) > 1:
+                if group.varied:
                     break
                 resampled += 1
-                group = self._group(others.randrange(len(self.task)))
+                group = self._group(self._chance.randrange(len(self.task)))
             groups.append(group)
         batches = [self._rows(group) for group in groups]
         self._advantages(groups, batches)
@@ -123,7 +108,7 @@ class GroupGRPOTrainer(Guarded, GRPOTrainer):  # type: ignore[misc]
         for one in batches:
             one["num_items_in_batch"] = tokens
         self._align(batches)
-        self._note({**measures(groups), "resampled": resampled, "seconds/rollouts": time.perf_counter() - began})
+        self._note({**self._measures(groups), "resampled": resampled, "seconds/rollouts": time.perf_counter() - began})
         if self.accelerator.is_main_process:
             self.on_rollouts(step, groups)
         return batches
@@ -241,6 +226,9 @@ class GroupGRPOTrainer(Guarded, GRPOTrainer):  # type: ignore[misc]
             return torch.zeros((), device=self.args.device, requires_grad=True)
         return score_group(model, [0], [[0]]).logp_GT.sum() * 0  # a step's last backward pass shares its gradients
 
+    def _measures(self, groups: Sequence[Group]) -> dict[str, float]:
+        return measures(groups)
+
     def _note(self, values: Mapping[str, float]) -> None:
         """Add to the step's log the mean of each value over all processes."""
         local = torch.tensor(list(values.values()), dtype=torch.float32, device=self.args.device)
@@ -249,13 +237,11 @@ class GroupGRPOTrainer(Guarded, GRPOTrainer):  # type: ignore[misc]
             self._metrics["train"][name].append(mean)
 
 
-class PPOTrainer(GroupGRPOTrainer):
-    """PPO: the same episodes, rewards and policy loss, with advantages from a learned critic.
+class WithCritic(GRPOTrainer):  # type: ignore[misc]
+    """What makes a GRPO trainer one of PPO: advantages from a learned critic, whatever plays and scores the replies.
 
     The critic has an optimiser of its own, at a constant rate, and learns from the same micro-batches.
     """
-
-    _tag_names = ("trl", "ppo", "memory-r1")
 
     def __init__(self, *arguments: Any, critic: Critic, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -361,6 +347,12 @@ class PPOTrainer(GroupGRPOTrainer):
             critic = self.accelerator.unwrap_model(self.critic)
             critic.load_state_dict(state["critic"], strict=False)
             self.critic_optimiser.load_state_dict(state["optimiser"])
+
+
+class PPOTrainer(WithCritic, GroupGRPOTrainer):
+    """PPO: the same episodes, rewards and policy loss as GroupGRPOTrainer's."""
+
+    _tag_names = ("trl", "ppo", "memory-r1")
 
 
 def trl_config(config: TrainConfig, folder: Path, use_cpu: bool | None = None) -> GRPOConfig:
