@@ -15,7 +15,7 @@ from memory_r1.errors import Conflict, EntryNotFound, InvalidInput, MissingScope
 from memory_r1.flow import Usage
 from memory_r1.memory import AsyncMemory, Memory
 from memory_r1.testing import HashEmbedder, ScriptedLLM
-from memory_r1.types import Prompt, Reply, Scope, Turn
+from memory_r1.types import Logged, Prompt, Reply, Scope, Turn
 
 ENTRY_KEYS = {
     "id",
@@ -139,6 +139,20 @@ def test_messages_stored_as_given_ask_no_model_and_keep_their_times() -> None:
 
 
 # --- Writing ---
+
+
+def test_an_add_tells_its_progress_turn_by_turn(memory: Memory) -> None:
+    told: list[tuple[int, list[str]]] = []
+
+    def progress(done: int, operations: list[Logged]) -> None:
+        told.append((done, [one.fact.text for one in operations if one.fact]))
+
+    memory.add(["tea is good", "jazz is better"], user_id="ann", progress=progress)
+    assert told == [(1, ["tea is good"]), (2, ["jazz is better"])]
+    memory.add(
+        ["a", "b"], user_id="ann", infer=False, progress=lambda done, all_: told.append((done, [str(len(all_))]))
+    )
+    assert told[2:] == [(2, ["2"])]
 
 
 def test_a_dry_run_tells_what_would_happen_and_changes_nothing(memory: Memory) -> None:

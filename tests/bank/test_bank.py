@@ -140,6 +140,16 @@ def test_the_log_keeps_who_decided_and_why(bank: MemoryBank) -> None:
     assert (logged.kind, logged.scope, logged.fact, logged.provenance) == ("ADD", ANN, fact, how)
 
 
+def test_the_log_is_read_in_pages_from_its_end(bank: MemoryBank) -> None:
+    for text in ("tea", "milk", "rice", "jazz"):
+        add(bank, text)
+    whole = bank.log()
+    assert bank.log(last=2) == whole[2:]
+    assert bank.log(before=whole[2].id, last=1) == whole[1:2]
+    assert bank.log(before=whole[2].id) == whole[:2]
+    assert bank.log(BOB, last=2) == []
+
+
 # --- Time ---
 
 

@@ -43,6 +43,7 @@ class Server:
         self.facts: Callable[[str], list[str]] = lambda said: [said]
         self.hangs_after: int | None = None  # a number of prompts; then replies wait for `released`
         self.released = threading.Event()
+        self.slow_by = 0.0  # seconds before each reply
         self.asked: list[tuple[str, str]] = []
         server = self
 
@@ -53,6 +54,7 @@ class Server:
                 request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 step, message = request["response_format"]["json_schema"]["name"], request["messages"][-1]["content"]
                 server.asked.append((step, message))
+                time.sleep(server.slow_by)
                 if server.hangs_after is not None and len(server.asked) > server.hangs_after:
                     server.released.wait(30)
                     return

@@ -24,7 +24,9 @@ from memory_r1.serve.keys import Keys
 from memory_r1.testing import HashEmbedder, ScriptedLLM
 from memory_r1.types import Scope
 
+QUICK = settings(deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
 SECRET = "xyzzy"
+NAMED = {"user_id", "agent_id", "run_id"}
 ANNS = Scope(user_id="ann", agent_id="helper")
 OTHERS = [
     Scope(user_id="bob", agent_id="helper"),
@@ -96,6 +98,7 @@ NAMES = st.sampled_from(["user_id", "agent_id", "run_id"])
 VALUES = st.sampled_from(["ann", "bob", "helper", "other", "ANN", "*", "", " ann", "%", "ann' OR '1'='1", "ann,bob"])
 IDS = st.dictionaries(NAMES, VALUES, max_size=3)
 OPERANDS = VALUES | st.lists(VALUES, max_size=3) | st.none() | st.integers(-3, 3)
+OPERATORS = st.sampled_from(["eq", "ne", "in", "nin", "contains", "gt", "or", "$or"])
 LEAVES = st.dictionaries(
     NAMES | st.sampled_from(["topic", "metadata.user_id", "memory", "speaker", "id", "scope", "home", "1=1"]),
     OPERANDS
@@ -109,11 +112,13 @@ FILTERS = st.recursive(
     ),
     max_leaves=6,
 )
+PATHS = ["/memories", "/operations", "/audit", "/export", "/scopes", "/metrics", "/ready", "/v1/models"]
 QUERIES = st.sampled_from(["tea", "dog", "what moved?", "user_id:bob", "* OR 1=1"])
 MESSAGES = st.just("what do you know?")
 
 
 def body_of(path: str) -> st.SearchStrategy[Any]:
+    message = st.fixed_dictionaries({"role": st.just("user"), "content": QUERIES})
     fields: dict[str, st.SearchStrategy[Any]] = {
         "/search": st.fixed_dictionaries(
             {"query": QUERIES}, optional={"filters": FILTERS, "as_of": st.just("2030-01-01")}
@@ -125,12 +130,7 @@ def body_of(path: str) -> st.SearchStrategy[Any]:
             optional={"metadata": st.dictionaries(NAMES, VALUES, max_size=2)},
         ),
         "/v1/chat/completions": st.fixed_dictionaries(
-            {
-                "messages": st.lists(
-                    st.fixed_dictionaries({"role": st.just("user"), "content": QUERIES}), min_size=1, max_size=2
-                )
-            },
-            optional={"user": VALUES},
+            {"messages": st.lists(message, min_size=1, max_size=2)}, optional={"user": VALUES}
         ),
     }
     own = fields[path]
@@ -144,15 +144,11 @@ def requests(served: Served) -> st.SearchStrategy[tuple[str, str, Any, Any]]:
     posts = st.sampled_from(["/search", "/ask", "/context", "/memories", "/v1/chat/completions"]).flatmap(
         lambda path: st.tuples(st.just("POST"), st.just(path), IDS, body_of(path))
     )
+    more = st.sampled_from([{"as_of": "2030-01-01"}, {"show_expired": "true"}, {"before": "3"}])
     reads = st.tuples(
         st.just("GET"),
-        st.sampled_from(
-            ["/memories", "/operations", "/audit", "/export", "/scopes", "/metrics", "/ready", "/v1/models"]
-        ),
-        IDS
-        | st.tuples(IDS, st.sampled_from([{"as_of": "2030-01-01"}, {"show_expired": "true"}, {"before": "3"}])).map(
-            lambda pair: {**pair[0], **pair[1]}
-        ),
+        st.sampled_from(PATHS),
+        IDS | st.tuples(IDS, more).map(lambda pair: {**pair[0], **pair[1]}),
         st.none(),
     )
     by_id = st.tuples(
@@ -182,11 +178,18 @@ def header_sets(served: Served) -> st.SearchStrategy[dict[str, str]]:
     return st.tuples(carried, beside, second).map(lambda parts: {**parts[0], **parts[1], **parts[2]})
 
 
+def lines_with_ids(reply: httpx.Response) -> list[dict[str, Any]]:
+    """The entries and scopes in an answer."""
+    body = reply.json() if reply.headers["content-type"] == "application/json" else {}
+    lines = body.get("results", []) if isinstance(body, dict) else body
+    return [line for line in lines if not NAMED.isdisjoint(line)]
+
+
 def test_no_request_with_anns_key_shows_or_changes_what_is_not_hers(served: Served) -> None:
     seen: dict[int, int] = {}
 
     @settings(
-        max_examples=2500, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+        max_examples=2000, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
     )
     @given(requests(served), header_sets(served))
     def hold(request: tuple[str, str, Any, Any], headers: dict[str, str]) -> None:
@@ -195,6 +198,7 @@ def test_no_request_with_anns_key_shows_or_changes_what_is_not_hers(served: Serv
         assert SECRET not in reply.text
         assert reply.status_code < 500
         assert not any(one in reply.text for one in served.ids if one not in request[1])
+        assert all(ANNS.ids.items() <= line.items() for line in lines_with_ids(reply))
 
     hold()
     assert served.others() == served.before
@@ -204,7 +208,7 @@ def test_no_request_with_anns_key_shows_or_changes_what_is_not_hers(served: Serv
 
 
 def test_no_other_secret_opens_anything(served: Served) -> None:
-    @settings(max_examples=300, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(QUICK, max_examples=300)
     @given(requests(served), st.sampled_from(["", "x", served.key[:-1], served.key.upper(), served.revoked, "mr1_"]))
     def hold(request: tuple[str, str, Any, Any], secret: str) -> None:
         reply = served.ask(*request, {"X-API-Key": secret})

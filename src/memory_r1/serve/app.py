@@ -50,13 +50,15 @@ and a chat endpoint with memory. Every error is {"error": {"code", "message", "r
 class Settings:
     """`keys_required`: also when no key was made yet. `local`: without keys, answer to this machine alone.
 
-    `inbox`: the file of turns that wait to be remembered. While the model is down, adds are refused, or wait there.
+    `inbox`: the file of turns that wait to be remembered. While the model is down, adds are refused, or wait there and
+    are tried again after `retry_seconds`, then after twice as many.
     """
 
     limits: Limits = field(default_factory=Limits)
     chat: ChatSettings = field(default_factory=ChatSettings)
     when_model_down: WhenModelDown = "refuse"
     inbox: str | Path = ":memory:"
+    retry_seconds: float = 1.0
     keys_required: bool = False
     local: bool = True
 
@@ -71,7 +73,7 @@ def create_app(
     chosen = settings or Settings()
     workers = Workers()
     service = Service(memory, workers, queues=chosen.when_model_down == "queue")
-    service.inbox = inbox = Inbox(chosen.inbox, service.remember)
+    service.inbox = inbox = Inbox(chosen.inbox, service.remember, delay=chosen.retry_seconds)
     gauges = {
         "inbox_waiting": ("Adds that wait to be remembered.", inbox.waiting),
         "inbox_failed": ("Adds that could not be remembered and were set aside.", inbox.failed),

@@ -148,12 +148,21 @@ class ChatSettings:
     recall_tokens: int = 1000
 
 
+class ChatMessage(BaseModel):
+    """OpenAI's message, passed on as it is."""
+
+    model_config = ConfigDict(extra="allow")
+
+    role: str
+    content: str | list[dict[str, Any]] | None = None
+
+
 class Completion(BaseModel):
     """OpenAI's body. Fields that are not named here go to the model as they are."""
 
     model_config = ConfigDict(extra="allow")
 
-    messages: list[dict[str, Any]] = Field(
+    messages: list[ChatMessage] = Field(
         min_length=1, examples=[[{"role": "user", "content": "What shall I cook for Mia tonight?"}]]
     )
     model: str = Field("", description="As the upstream model names it.")
@@ -189,18 +198,19 @@ def chat_router(service: Service, upstream: Upstream, settings: ChatSettings) ->
         if not ids and settings.default is not None and caller.key is None:
             ids = dict(settings.default.ids)
         scope = Scope(**ids)
-        question = _last_user_text(body.messages)
         sent = body.model_dump(exclude_unset=True)
+        messages = sent["messages"]
+        question = _last_user_text(messages)
         if question.strip():
             recalled = await service.workers.quick(
                 service.memory.context, question[:QUERY], **ids, max_tokens=settings.recall_tokens
             )
-            sent["messages"] = with_recall(body.messages, recalled)
+            sent["messages"] = with_recall(messages, recalled)
         try:
             reply = await upstream.chat(sent, authorization_of(request))
         except ModelUnavailable as error:
             raise Refusal(503, "model_unavailable", str(error), "Try again later.") from error
-        if reply.status_code < 400 and body.messages[-1].get("role") == "user" and question.strip():
+        if reply.status_code < 400 and messages[-1]["role"] == "user" and question.strip():
             pieces = [question[start : start + MAX_TEXT] for start in range(0, len(question), MAX_TEXT)]
             said = service.memory.bank.now()
             turns = [Turn("user", piece, said) for piece in pieces if piece.strip()]

@@ -23,8 +23,8 @@ from memory_r1.types import Scope, Turn
 
 log = logging.getLogger("memory_r1.serve")
 
-FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
-"""Seconds between two attempts while the model is down: at first, and at most."""
+LONGEST_DELAY = 60.0
+"""Seconds between two attempts while the model is down, at most."""
 
 _TABLE = """job (
     id INTEGER PRIMARY KEY, user_id TEXT, agent_id TEXT, run_id TEXT, turns TEXT NOT NULL, metadata TEXT NOT NULL,
@@ -50,10 +50,14 @@ class Inbox:
     """Jobs in the order they came, done one after another by one thread from `start` to `stop`.
 
     `remember(job, check)` does one; it calls `check` after each turn. While the model is down, or the bank cannot be
-    written, jobs wait. One that fails otherwise is set aside with its error, and the next is done.
+    written, jobs wait, and are tried again after `delay` seconds, then after twice as many. One that fails otherwise is
+    set aside with its error, and the next is done.
     """
 
-    def __init__(self, path: str | Path, remember: Callable[[Job, Callable[[], None]], None]) -> None:
+    def __init__(
+        self, path: str | Path, remember: Callable[[Job, Callable[[], None]], None], *, delay: float = 1.0
+    ) -> None:
+        self._first_delay = delay
         self._database = Database(path, _TABLE)
         self._remember = remember
         self._wake = threading.Event()
@@ -125,7 +129,7 @@ class Inbox:
         return row[0], Job(turns, Scope(*row[1:4]), json.loads(row[5]), expires_at)
 
     def _work(self) -> None:
-        delay = FIRST_DELAY
+        delay = self._first_delay
         while not self._stopping.is_set():
             self._wake.clear()
             found = self._next()
@@ -148,7 +152,7 @@ class Inbox:
             else:
                 with self._database() as db:
                     db.execute("DELETE FROM job WHERE id = ?", (number,))
-                delay = FIRST_DELAY
+                delay = self._first_delay
 
     def _check(self) -> None:
         if self._stopping.is_set():

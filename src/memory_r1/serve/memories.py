@@ -25,6 +25,12 @@ from memory_r1.types import Logged, Scope
 SILENCE = 15.0
 """Seconds after which a stream sends a comment, so that nobody between takes it for dead."""
 
+_EVENT = {
+    "type": "object",
+    "properties": {"event": {"enum": ["operation", "done", "error"]}, "data": {"type": "string"}},
+    "required": ["event", "data"],
+}
+
 MemoryId = Annotated[str, Path(max_length=200)]
 
 
@@ -43,7 +49,7 @@ def memories_router(service: Service) -> APIRouter:
         responses={
             200: {
                 "model": schemas.Added,
-                "content": {"text/event-stream": {"schema": {"type": "string"}}},
+                "content": {"text/event-stream": {"schema": _EVENT}},
                 "description": "What each fact did; as a stream, an event `operation` for each, and `done` at the end.",
             },
             202: {

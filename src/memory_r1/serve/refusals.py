@@ -27,13 +27,16 @@ _KNOWN: tuple[tuple[type[MemoryR1Error], int, str, str], ...] = (
 )
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))  # dumps() makes one a call
+
+
 class Json(Response):
     """JSON that can always be sent: half a surrogate pair, which UTF-8 cannot hold, becomes a question mark."""
 
     media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
-        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+        return _ENCODER.encode(content).encode("utf-8", "replace")
 
 
 class Refusal(HTTPException):
