@@ -58,11 +58,13 @@ def deciding_model() -> tuple[Any, Any]:
     tokenizer.add_tokens(operations)
     tokenizer.add_tokens(ends, special_tokens=True)
     model = tiny_model()
-    model.resize_token_embeddings(len(tokenizer))
+    # Drawn, and not all the mean of what was there: among tokens that are the same a choice cannot be learned.
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     with torch.no_grad():
         for operation in OPERATIONS:
             alike = tokenizer.convert_tokens_to_ids([one for one in operations if one.strip() == operation])
             model.get_input_embeddings().weight[alike] = model.get_input_embeddings().weight[alike[0]].clone()
+        model.get_input_embeddings().weight[tokenizer.convert_tokens_to_ids(ends)] = 0.0  # as likely whatever was said
     model.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids(["<|end|>", *ends])
     return model, tokenizer
 
