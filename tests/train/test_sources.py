@@ -42,7 +42,7 @@ def test_samples_are_made_once(tmp_path: Path) -> None:
     kept = tmp_path / "samples.jsonl"
     made = samples_for("synthetic:1", MANAGER, EMBEDDER, kept, teacher=None)
     assert samples_for("nothing:at all", MANAGER, EMBEDDER, kept, teacher=None) == made
-    assert samples_for(f"samples:{kept}", MANAGER, EMBEDDER, tmp_path / "other", teacher=None) == made
+    assert samples_for(f"jsonl:{kept}", MANAGER, EMBEDDER, tmp_path / "other", teacher=None) == made
 
 
 def test_a_task_takes_the_samples_of_its_agent(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ class TrainConfig:
     `critic_warmup`, the first steps in which only the critic learns. `context` caps the tokens of prompt and reply.
     `related` and `retrieved` are how many memories the manager and the Answer Agent see. A checkpoint is written
     every `save_every` steps, and the last `keep` stay. `report` names what TRL reports to besides the run's own files.
+    `vllm` samples by vLLM, which takes `vllm_memory` of the GPU; such a run does not resume bit for bit.
     """
 
     agent: Agent = "manager"
@@ -70,6 +71,8 @@ class TrainConfig:
     bf16: bool = False
     checkpointing: bool = False
     report: tuple[str, ...] = ()
+    vllm: bool = False
+    vllm_memory: float = 0.3
     lora: LoraSettings = LoraSettings()
     reward: RewardConfig = field(default_factory=RewardConfig)
 
@@ -83,6 +86,8 @@ class TrainConfig:
             raise InvalidInput("group_size must be at least 2: a reply is measured against the others of its group")
         if self.keep < 2:
             raise InvalidInput("keep must be at least 2, so that one checkpoint is whole while the next is written")
+        if self.vllm and self.algo == "sft":
+            raise InvalidInput("vllm samples replies; sft samples none")
         if self.save_every % self.epochs:
             raise InvalidInput("save_every must be a multiple of epochs: a run resumes where episodes are played")
 

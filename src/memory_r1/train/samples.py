@@ -229,7 +229,7 @@ def read_samples(path: Path) -> list[Sample]:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InvalidInput(f"{path.name} line {number} is not a sample: {error!r}") from error
     if not samples:
-        raise InvalidInput(f"{path.name} holds no sample; make some with `memory-r1 train samples`")
+        raise InvalidInput(f"{path.name} holds no sample")
     return samples
 
 
