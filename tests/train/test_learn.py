@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -111,16 +113,37 @@ def contents(run: Run) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in checkpoint.rglob("*") if path.is_file()}
 
 
+@contextmanager
+def full_disk(size: int) -> Iterator[None]:
+    """Within, every file ends after so many bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 def test_a_full_disk_leaves_the_last_checkpoint_intact(tmp_path: Path) -> None:
     run = train(tmp_path / "run", replace(WHOLE, steps=1))
     before = contents(run)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))  # smaller than the optimiser's state: a file that ends
-    try:
-        with pytest.raises(CheckpointFailed, match="make room on the disk and run the same command again"):
-            train(tmp_path / "run", replace(WHOLE, steps=2), Early())
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with (  # smaller than the optimiser's state
+        full_disk(20_000),
+        pytest.raises(CheckpointFailed, match="make room on the disk and run the same command again"),
+    ):
+        train(tmp_path / "run", replace(WHOLE, steps=2), Early())
     assert [path.name for path in run.checkpoints.glob("checkpoint-*")] == ["checkpoint-1"]
     assert contents(run) == before
+
+
+def test_an_adapter_that_does_not_fit_on_the_disk_is_none_and_the_run_can_end_again(tmp_path: Path) -> None:
+    run = train(tmp_path / "run", replace(WHOLE, steps=1))
+    before, trained = contents(run), (run.adapter / "adapter_model.safetensors").read_bytes()
+    shutil.rmtree(run.adapter)
+    with full_disk(8_000), pytest.raises(CheckpointFailed, match="training is done, and its last checkpoint whole"):
+        train(tmp_path / "run", replace(WHOLE, steps=1))
+    assert not [path.name for path in run.folder.iterdir() if path.name.startswith("adapter")]
+    assert contents(run) == before
+    train(tmp_path / "run", replace(WHOLE, steps=1))
+    assert (run.adapter / "adapter_model.safetensors").read_bytes() == trained
