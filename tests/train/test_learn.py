@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import signal
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 
 from dialogues import DATA, EMBEDDER, answer, teacher
+from disk import full_disk
 from safetensors.torch import load_file
 from tiny_models import byte_tokenizer, tiny_model
 from toy import CONFIG, Early, train
@@ -111,18 +110,6 @@ def contents(run: Run) -> dict[str, bytes]:
     checkpoint = run.last_checkpoint()
     assert checkpoint is not None
     return {str(path): path.read_bytes() for path in checkpoint.rglob("*") if path.is_file()}
-
-
-@contextmanager
-def full_disk(size: int) -> Iterator[None]:
-    """Within, every file ends after so many bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_intact(tmp_path: Path) -> None:

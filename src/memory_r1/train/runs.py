@@ -108,7 +108,8 @@ class Run:
 
     def plot(self) -> Path:
         """Draw curves.png. Raises InvalidInput without matplotlib."""
-        return plot({self.folder.name: self.metrics()}, self.folder / CURVES)
+        with self._writing():
+            return plot({self.folder.name: self.metrics()}, self.folder / CURVES)
 
     def _append(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
