@@ -92,7 +92,7 @@ def test_another_file_is_refused(tmp_path: Path, text: str, message: str) -> Non
 
 def test_samples_that_cannot_be_written_leave_no_file(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("", encoding="utf-8")
-    with pytest.raises(CheckpointFailed, match="could not be written .*; make room"):
+    with pytest.raises(CheckpointFailed, match=r"could not be written .*; make room"):
         write_samples(tmp_path / "taken" / "samples.jsonl", iter(()))
     with (
         full_disk(100),
