@@ -27,7 +27,7 @@ from pathlib import Path
 from test_kill import LONG
 from toy import train
 
-train(Path(sys.argv[1]), LONG, progress=lambda step, _: time.sleep(0.02))
+train(Path(sys.argv[1]), LONG, progress=lambda step, _: time.sleep(0.1))
 """
 LONG = replace(CONFIG, algo="ppo", steps=24)
 
