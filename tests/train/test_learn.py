@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import resource
+import shutil
 import signal
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,6 +17,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 
 from dialogues import DATA, EMBEDDER, answer, teacher
+from disk import full_disk
 from safetensors.torch import load_file
 from tiny_models import byte_tokenizer, tiny_model
 from toy import CONFIG, Early, train
@@ -114,13 +115,22 @@ def contents(run: Run) -> dict[str, bytes]:
 def test_a_full_disk_leaves_the_last_checkpoint_intact(tmp_path: Path) -> None:
     run = train(tmp_path / "run", replace(WHOLE, steps=1))
     before = contents(run)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))  # smaller than the optimiser's state: a file that ends
-    try:
-        with pytest.raises(CheckpointFailed, match="make room on the disk and run the same command again"):
-            train(tmp_path / "run", replace(WHOLE, steps=2), Early())
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with (  # smaller than the optimiser's state
+        full_disk(20_000),
+        pytest.raises(CheckpointFailed, match="make room on the disk and run the same command again"),
+    ):
+        train(tmp_path / "run", replace(WHOLE, steps=2), Early())
     assert [path.name for path in run.checkpoints.glob("checkpoint-*")] == ["checkpoint-1"]
     assert contents(run) == before
+
+
+def test_an_adapter_that_does_not_fit_on_the_disk_is_none_and_the_run_can_end_again(tmp_path: Path) -> None:
+    run = train(tmp_path / "run", replace(WHOLE, steps=1))
+    before, trained = contents(run), (run.adapter / "adapter_model.safetensors").read_bytes()
+    shutil.rmtree(run.adapter)
+    with full_disk(8_000), pytest.raises(CheckpointFailed, match="training is done, and its last checkpoint whole"):
+        train(tmp_path / "run", replace(WHOLE, steps=1))
+    assert not [path.name for path in run.folder.iterdir() if path.name.startswith("adapter")]
+    assert contents(run) == before
+    train(tmp_path / "run", replace(WHOLE, steps=1))
+    assert (run.adapter / "adapter_model.safetensors").read_bytes() == trained

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from memory_r1.errors import CheckpointFailed, InvalidInput
+from memory_r1.errors import CheckpointFailed, InvalidInput, ModelUnavailable
+from memory_r1.files import read_json
 from memory_r1.train.config import LoraSettings, TrainConfig, config_of, load_config
 from memory_r1.train.episodes import Exchange, Rollout
+from memory_r1.train.report import REPORTERS, reporters
 from memory_r1.train.rewards import Reward, RewardConfig
 from memory_r1.train.runs import Run, compared, transcript
 from memory_r1.types import Message, Prompt, Reply
@@ -34,10 +37,29 @@ def test_a_folder_remembers_its_settings(tmp_path: Path) -> None:
 
 
 def test_a_run_may_be_made_longer_and_nothing_else(tmp_path: Path) -> None:
-    made(tmp_path / "run")
+    made(tmp_path / "run", rewards=(0.5,))
     assert made(tmp_path / "run", TrainConfig(steps=500)).config.steps == 500
     with pytest.raises(InvalidInput, match="holds a run with another kl, seed; give another --out"):
         made(tmp_path / "run", TrainConfig(seed=1, kl=0.0))
+
+
+def test_a_mistake_in_the_settings_does_not_take_the_folder(tmp_path: Path) -> None:
+    Run(tmp_path / "run").claim(TrainConfig(model="smolm2"), {"data": "synthetic"})
+    Run(tmp_path / "run").claim(TrainConfig(), {"data": "synthetic:9"})
+    assert Run(tmp_path / "run").config == TrainConfig()
+    assert read_json(tmp_path / "run" / "config.json")["about"] == {"data": "synthetic:9"}
+
+
+def test_a_report_that_cannot_be_made_is_refused_with_the_remedy() -> None:
+    reporters([])
+    with pytest.raises(InvalidInput, match="no report to 'mlflow'; known: tensorboard, wandb"):
+        reporters(["mlflow"])
+    for name, packages in REPORTERS.items():
+        if any(map(find_spec, packages)):
+            reporters([name])
+        else:
+            with pytest.raises(ModelUnavailable, match=f"reporting to {name} .* pip install {name}"):
+                reporters([name])
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:

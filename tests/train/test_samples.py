@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 from dialogues import DATA, EMBEDDER, JUNE, MAY, teacher
+from disk import full_disk
 
-from memory_r1.errors import InvalidInput
+from memory_r1.errors import CheckpointFailed, InvalidInput
 from memory_r1.testing import ScriptedLLM
 from memory_r1.train.samples import (
     AnswerSample,
@@ -87,3 +88,15 @@ def test_another_file_is_refused(tmp_path: Path, text: str, message: str) -> Non
     path.write_text(text, encoding="utf-8")
     with pytest.raises(InvalidInput, match=message):
         read_samples(path)
+
+
+def test_samples_that_cannot_be_written_leave_no_file(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("", encoding="utf-8")
+    with pytest.raises(CheckpointFailed, match=r"could not be written .*; make room"):
+        write_samples(tmp_path / "taken" / "samples.jsonl", iter(()))
+    with (
+        full_disk(100),
+        pytest.raises(CheckpointFailed, match=r"samples\.jsonl could not be written \(.*File too large"),
+    ):
+        write_samples(tmp_path / "samples.jsonl", manager_samples(DATA, teacher(), EMBEDDER))
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]

@@ -6,9 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from dialogues import EMBEDDER, JUNE, MAY, teacher
+from dialogues import DATA, EMBEDDER, JUNE, MAY, teacher
 
 from memory_r1.bank import MemoryBank
+from memory_r1.bench import plain
 from memory_r1.errors import InvalidInput
 from memory_r1.flow import Roles, run
 from memory_r1.manager import remember
@@ -44,7 +45,7 @@ def test_samples_are_made_once(tmp_path: Path) -> None:
     kept = tmp_path / "samples.jsonl"
     made = samples_for("synthetic:1", MANAGER, EMBEDDER, kept, teacher=None)
     assert samples_for("nothing:at all", MANAGER, EMBEDDER, kept, teacher=None) == made
-    assert samples_for(f"samples:{kept}", MANAGER, EMBEDDER, tmp_path / "other", teacher=None) == made
+    assert samples_for(f"jsonl:{kept}", MANAGER, EMBEDDER, tmp_path / "other", teacher=None) == made
 
 
 def test_a_task_takes_the_samples_of_its_agent(tmp_path: Path) -> None:
@@ -72,14 +73,16 @@ def test_segments_are_the_samples_of_a_run_with_long_episodes(tmp_path: Path) ->
 
 
 def test_data_that_cannot_be_learned_from_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "data.json"
-    path.write_text(
-        '{"name": "empty", "categories": [], "dialogues": [{"id": "d", "speakers": ["A", "B"], "sessions": []}], '
-        '"questions": []}',
-        encoding="utf-8",
-    )
-    with pytest.raises(InvalidInput):
-        samples_for(f"json:{path}", MANAGER, EMBEDDER, tmp_path / "kept", teacher=teacher())
+    path, kept = tmp_path / "data.json", tmp_path / "kept"
+    plain.save(replace(DATA, questions=()), path)
+    for config in (MANAGER, ANSWER):
+        with pytest.raises(InvalidInput, match=f"has no question that the {config.agent} could learn from"):
+            samples_for(f"json:{path}", config, EMBEDDER, kept, teacher=teacher())
+        assert not kept.exists()
+    with pytest.raises(InvalidInput, match="needs a teacher"):
+        samples_for(f"json:{path}", MANAGER, EMBEDDER, kept, teacher=None)
+    with pytest.raises(InvalidInput, match=r"nowhere\.jsonl cannot be read .*; samples are what an earlier run wrote"):
+        samples_for(f"jsonl:{tmp_path / 'nowhere.jsonl'}", MANAGER, EMBEDDER, kept, teacher=None)
     with pytest.raises(InvalidInput, match="must be synthetic or synthetic:NUMBER"):
         opened("synthetic:many", MANAGER, EMBEDDER)
 

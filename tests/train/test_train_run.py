@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -85,13 +86,43 @@ def test_a_run_over_segments_that_begins_in_the_policys_own_bank(tmp_path: Path)
     assert [row["local/groups"] for row in metrics] == [1.0]
 
 
-def test_mistakes_are_said_in_a_line(tmp_path: Path, model: Path) -> None:
+def test_mistakes_are_said_in_a_line_and_do_not_take_the_folder(tmp_path: Path, model: Path) -> None:
     cases = [
         (("--model", str(model), "--set", "lr=1"), "there is no setting 'lr'"),
+        (("--model", str(model), "--vllm"), "rollouts by vLLM need"),
         (("--model", "no-such-model"), "no model 'no-such-model'"),
     ]
-    for number, (options, message) in enumerate(cases):
-        command = ["train", "answer", "--data", "synthetic:1", "--out", str(tmp_path / str(number)), *SMALL, *options]
-        result = CliRunner().invoke(main, command)
-        assert result.exit_code == 1
-        assert message in result.output
+    for options, message in cases:
+        refused(tmp_path, *options, message=message)
+
+
+def spoilt(model: Path, folder: Path, name: str, text: bytes | None) -> Path:
+    shutil.copytree(model, folder)
+    (folder / name).unlink() if text is None else (folder / name).write_bytes(text)
+    return folder
+
+
+def refused(tmp_path: Path, *options: str, message: str) -> None:
+    command = ["train", "answer", "--data", "synthetic:1", "--out", str(tmp_path / "run"), *SMALL, *options]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 1
+    last = result.output.splitlines()[-1]
+    assert last.startswith("Error: ")
+    assert message in last
+
+
+def test_a_model_that_cannot_be_loaded_is_said_in_a_line(tmp_path: Path, model: Path) -> None:
+    weights = (model / "model.safetensors").read_bytes()
+    cases: list[tuple[str, bytes | None]] = [
+        ("model.safetensors", weights[:5000]),
+        ("model.safetensors", b"x" * 5000),
+        ("model.safetensors", None),
+        ("config.json", (model / "config.json").read_bytes().replace(b'"hidden_size": 32', b'"hidden_size": 64')),
+        ("config.json", b"{"),
+        ("tokenizer.json", b"{"),
+    ]
+    for number, (name, text) in enumerate(cases):
+        folder = spoilt(model, tmp_path / f"model-{number}", name, text)
+        refused(tmp_path, "--model", str(folder), message=f"the model {folder} cannot be loaded: ")
+    mute = spoilt(model, tmp_path / "mute", "chat_template.jinja", None)
+    refused(tmp_path, "--model", str(mute), message="has no chat template; train an instruct model")

@@ -21,7 +21,7 @@ from trl import GRPOTrainer
 from memory_r1.errors import Diverged, InvalidInput
 from memory_r1.flow import Roles
 from memory_r1.train.config import changed
-from memory_r1.train.learn import prepared
+from memory_r1.train.learn import learn, prepared
 from memory_r1.train.objectives import clipped_policy_loss, kl_k3_BT, masked_mean
 from memory_r1.train.policy import Policy
 from memory_r1.train.runs import Run
@@ -134,6 +134,37 @@ def test_a_loss_that_is_no_number_stops_the_run_with_its_checkpoints_intact(tmp_
     with pytest.raises(Diverged, match="the loss of step 3 is nan; nothing was changed by it"):
         train(tmp_path / "run", task=Infinite())
     assert Run(tmp_path / "run").last_checkpoint() == tmp_path / "run" / "checkpoints" / "checkpoint-2"
+
+
+class Spoilt(Early):
+    """From the third step on, the gradient of one parameter is no number, while the loss is one."""
+
+    def spoil(self, model: Any) -> None:
+        self.count = 0
+        parameter = next(one for one in model.parameters() if one.requires_grad)
+        parameter.register_hook(lambda gradient: gradient * (float("nan") if self.count > 4 else 1.0))
+
+    def maker(self, place: int) -> Any:
+        self.count += 1
+        return super().maker(place)
+
+
+@pytest.mark.parametrize(
+    ("which", "message"),
+    [("policy", "a gradient of step 3 is no number"), ("critic", "the critic is no number in step 3")],
+)
+def test_a_gradient_that_is_no_number_is_not_applied(tmp_path: Path, which: str, message: str) -> None:
+    run, task = Run(tmp_path / "run"), Spoilt()
+    run.claim(PPO, {})
+    model, critic = prepared(tiny_model(), PPO)
+    task.spoil({"policy": model, "critic": critic}[which])
+    with pytest.raises(Diverged, match=message):
+        learn(PPO, run, model, byte_tokenizer(), task, {}, critic=critic, use_cpu=True)
+    assert run.last_checkpoint() == run.checkpoints / "checkpoint-2"
+    saved = load_file(run.checkpoints / "checkpoint-2" / "adapter_model.safetensors")
+    learned = {n.replace(".default", ""): p for n, p in model.named_parameters() if p.requires_grad}
+    assert all(torch.isfinite(tensor).all() for tensor in learned.values())
+    assert learned.keys() == saved.keys()
 
 
 def test_data_without_samples_is_refused(tmp_path: Path) -> None:

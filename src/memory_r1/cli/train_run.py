@@ -12,6 +12,7 @@ import click
 
 from memory_r1.cli.options import CONTEXT_TOKENS, model_file, open_llm, options
 from memory_r1.errors import InvalidInput
+from memory_r1.train.report import REPORTERS, reporters
 
 if TYPE_CHECKING:  # these load torch, and so only when a run begins
     from memory_r1.embed import Embedder
@@ -26,7 +27,7 @@ _settings = options(
         "--data",
         required=True,
         metavar="KIND[:PATH]",
-        help="synthetic[:DIALOGUES], samples:FILE, bank:FILE (sft), or a data set such as locomo:FILE.",
+        help="synthetic[:DIALOGUES], jsonl:FILE, bank:FILE (sft), or a data set such as locomo:FILE.",
     ),
     click.option("--split", default="train", show_default=True, help="Of a data set: what to learn from."),
     click.option("--model", help="A name, a GGUF file or a Hugging Face folder. Default: smollm2."),
@@ -41,6 +42,13 @@ _settings = options(
     ),
     click.option("--start", type=_folder, help="An adapter to begin from, such as a warm start's runs/NAME/adapter."),
     click.option("--teacher", help="A GGUF model that reads the dialogues of a data set without gold operations."),
+    click.option(
+        "--report",
+        multiple=True,
+        type=click.Choice(list(REPORTERS)),
+        help="Send the metrics there, too; may be repeated.",
+    ),
+    click.option("--vllm", is_flag=True, help="Sample by vLLM, on a GPU."),
     click.option("--window", default=50, show_default=True, help="Turns that the bank before a turn is made from."),
 )
 
@@ -92,12 +100,16 @@ def runs(folders: tuple[Path, ...], plot: Path | None, last: int) -> None:
 def _train(agent: str, given: Mapping[str, Any], **frozen: Path | None) -> Path:
     """One run; `frozen` are the adapters of the agent that is not trained, by step."""
     from memory_r1.embed import default_embedder
-    from memory_r1.train.base import train_extra
+    from memory_r1.train.base import train_extra, vllm_extra
     from memory_r1.train.config import load_config
     from memory_r1.train.runs import Run
 
-    wanted = {name: given[name] for name in ("algo", "model", "steps", "seed")}
+    wanted: dict[str, Any] = {name: given[name] for name in ("algo", "model", "steps", "seed")}
+    wanted |= {"report": given["report"] or None, "vllm": given["vllm"] or None}
     config: TrainConfig = load_config(given["file"], given["pairs"], agent=agent, **wanted)
+    reporters(config.report)
+    if config.vllm:
+        vllm_extra()
     run = Run(given["out"])
     about = {name: None if given[name] is None else str(given[name]) for name in ("data", "split", "start", "teacher")}
     run.claim(config, {**about, "frozen": {step: str(folder) for step, folder in frozen.items() if folder}})
@@ -200,17 +212,11 @@ def _base(config: TrainConfig) -> tuple[Any, Any]:
     """(the model to be trained, its tokenizer): of a GGUF file, or of a Hugging Face folder or name with a slash."""
     import torch
 
+    from memory_r1.train.base import load_base, load_folder
+
     dtype = torch.bfloat16 if config.bf16 and config.lora.rank else torch.float32
     path = Path(config.model)
     on_hub = "/" in config.model and not path.exists()
-    if not on_hub and not (path / "config.json").is_file():
-        from memory_r1.train.base import load_base
-
-        return load_base(model_file(config.model), dtype)
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    try:
-        model = AutoModelForCausalLM.from_pretrained(config.model, dtype=dtype)
-        return model, AutoTokenizer.from_pretrained(config.model)
-    except (OSError, ValueError) as error:
-        raise InvalidInput(f"the model {config.model} cannot be loaded: {error}") from error
+    if on_hub or (path / "config.json").is_file():
+        return load_folder(config.model, dtype)
+    return load_base(model_file(config.model), dtype)

@@ -11,10 +11,11 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from memory_r1.errors import ModelUnavailable, WeightsMissing
+from memory_r1.errors import InvalidInput, ModelUnavailable, WeightsMissing
 from memory_r1.llm.gguf import read_header
 from memory_r1.weights import cache_directory
 
@@ -37,6 +38,35 @@ def train_extra() -> Iterator[None]:
         ) from error
 
 
+def vllm_extra() -> None:
+    """Raises ModelUnavailable, with the remedy, where vLLM cannot be used."""
+    with train_extra():
+        import torch
+    if find_spec("vllm") is None:
+        raise ModelUnavailable("rollouts by vLLM need more packages; run: pip install 'memory-r1[gpu]'")
+    if not torch.cuda.is_available():
+        raise ModelUnavailable("rollouts by vLLM need a GPU, and torch sees none; leave vllm out to train without")
+
+
+def load_folder(folder: Path | str, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """(model, tokenizer) of a Hugging Face folder, or of a name there.
+
+    Raises WeightsMissing where either cannot be loaded, and InvalidInput for one that no chat can be had with.
+    """
+    with train_extra():
+        from safetensors import SafetensorError
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise WeightsMissing(f"the model {folder} cannot be loaded: {reason}") from error
+    if not tokenizer.chat_template:
+        raise InvalidInput(f"the tokenizer of {folder} has no chat template; train an instruct model")
+    return model, tokenizer
+
+
 def load_base(
     gguf: Path | str, dtype: torch.dtype | None = None, *, cache: Path | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -48,12 +78,10 @@ def load_base(
     folder = trainable(gguf, cache=cache)
     with train_extra():
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype or torch.float32)
-        return model, AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise WeightsMissing(f"{folder} is damaged ({error}); delete it and it is made again") from error
+        return load_folder(folder, dtype or torch.float32)
+    except WeightsMissing as error:
+        raise WeightsMissing(f"{error}; delete {folder} and it is made again") from error
 
 
 def trainable(gguf: Path | str, *, cache: Path | None = None) -> Path:

@@ -77,6 +77,7 @@ def shared_settings(config: TrainConfig, folder: Path, use_cpu: bool | None) -> 
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
         "report_to": list(config.report),
+        "run_name": folder.parent.name,
         "remove_unused_columns": False,
         "ddp_broadcast_buffers": False,  # they never change, and processes may score unequally many prompts in a pass
         "disable_tqdm": True,

@@ -68,6 +68,7 @@ class TrainConfig:
     `replay` says who decides what the bank before a turn holds: the teacher, or the policy as training finds it. A
     checkpoint is written every `save_every` steps, and the last `keep` stay. `report` names what TRL reports to besides
     the run's own files.
+    `vllm` samples by vLLM, which takes `vllm_memory` of the GPU; such a run does not resume bit for bit.
     """
 
     agent: Agent = "manager"
@@ -103,6 +104,8 @@ class TrainConfig:
     bf16: bool = False
     checkpointing: bool = False
     report: tuple[str, ...] = ()
+    vllm: bool = False
+    vllm_memory: float = 0.3
     lora: LoraSettings = LoraSettings()
     logo: LogoSettings = LogoSettings()
     reward: RewardConfig = field(default_factory=RewardConfig)
@@ -123,6 +126,8 @@ class TrainConfig:
             raise InvalidInput("group_size must be at least 2: a reply is measured against the others of its group")
         if self.keep < 2:
             raise InvalidInput("keep must be at least 2, so that one checkpoint is whole while the next is written")
+        if self.vllm and self.algo == "sft":
+            raise InvalidInput("vllm samples replies; sft samples none")
         if self.save_every % self.epochs:
             raise InvalidInput("save_every must be a multiple of epochs: a run resumes where episodes are played")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,10 +12,12 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
 from transformers import PrinterCallback, TrainerCallback
 
-from memory_r1.errors import AdapterMismatch, InvalidInput
+from memory_r1.errors import AdapterMismatch, CheckpointFailed, Diverged, InvalidInput
 from memory_r1.flow import LLM, Roles
+from memory_r1.train.base import vllm_extra
 from memory_r1.train.config import TrainConfig
 from memory_r1.train.critic import Critic, critic_of
 from memory_r1.train.episodes import Group, Task
@@ -71,6 +74,8 @@ def learn(
         raise InvalidInput("there is no sample to learn from; data without questions cannot train")
     if config.algo == "sft" or (config.algo == "ppo") != (critic is not None):
         raise InvalidInput("PPO needs a critic, GRPO has none, and sft is train/sft.py's")
+    if config.vllm:
+        vllm_extra()
     policy = Policy(model, tokenizer, temperature=config.temperature, context_tokens=config.context)
     seat = Seat(policy, Roles(by_step={**frozen, task.step: policy}))
 
@@ -100,11 +105,26 @@ def fit(trainer: Any, run: Run, config: TrainConfig, progress: Progress) -> Path
     if keeper.stopped:
         raise KeyboardInterrupt
     if trainer.accelerator.is_main_process:
-        trained = trainer.accelerator.unwrap_model(trainer.model)
-        adapters = {"selected_adapters": ["default"]} if hasattr(trained, "peft_config") else {}
-        trained.save_pretrained(run.adapter, **adapters)
-        trainer.processing_class.save_pretrained(run.adapter)
+        _save(trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class, run.adapter)
     return run.adapter
+
+
+def _save(trained: Any, tokenizer: Any, folder: Path) -> None:
+    """Whole, or not at all."""
+    partial = folder.with_name(folder.name + ".partial")
+    adapters = {"selected_adapters": ["default"]} if hasattr(trained, "peft_config") else {}
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        trained.save_pretrained(partial, **adapters)
+        tokenizer.save_pretrained(partial)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise CheckpointFailed(
+            f"{folder} could not be written ({error}); make room on the disk and run the same command again: training "
+            "is done, and its last checkpoint whole"
+        ) from error
 
 
 class Keeper(TrainerCallback):  # type: ignore[misc]
@@ -119,6 +139,15 @@ class Keeper(TrainerCallback):  # type: ignore[misc]
         if state.is_world_process_zero and logs and "train_runtime" not in logs:
             self._run.log(state.global_step, logs)
             self._progress(state.global_step, logs)
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        """A finite loss can have a gradient that is no number; applied, it would be in every checkpoint after."""
+        del args, control
+        if not all(bool(torch.isfinite(p.grad).all()) for p in model.parameters() if p.grad is not None):
+            raise Diverged(
+                f"a gradient of step {state.global_step + 1} is no number; nothing was changed by it. Go on from the "
+                "last checkpoint with a lower learning_rate"
+            )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         del args

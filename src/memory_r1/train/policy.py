@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -196,6 +196,12 @@ def _draw(logits_AV: Tensor, temperature: float, generator: torch.Generator | No
     return token_A, logp_AV.gather(-1, token_A[:, None])[:, 0]
 
 
+class Sampler(Protocol):
+    """What gives G replies to one prompt, as `sample_group` does."""
+
+    def __call__(self, prompt_ids: Sequence[int], G: int, max_tokens: int) -> list[Sampled]: ...
+
+
 class Policy:
     """An LLM over a Hugging Face causal model, sampled without any constraint: a prompt's schema is not used.
 
@@ -205,6 +211,7 @@ class Policy:
 
     `adapter` names the PEFT adapter that plays; "" is the base model without any; None is whatever is active. A prompt
     that leaves no room for its reply in `context_tokens` (default: what the model was made for) gives "overflow".
+    `sampler` may be set to another than its own, `sample_group`.
     """
 
     def __init__(
@@ -224,6 +231,7 @@ class Policy:
         self.context_tokens: int | None = min((limit for limit in limits if limit), default=None)
         self.end_ids = end_ids(model, tokenizer)
         self.generator = torch.Generator().manual_seed(seed)
+        self.sampler: Sampler = self._sample
 
     def seed(self, *numbers: int) -> None:
         """What is sampled from here on depends on these numbers alone, whatever was sampled before."""
@@ -256,15 +264,7 @@ class Policy:
         if self.context_tokens and len(prompt_ids) + max_tokens > self.context_tokens:
             return [Reply("", stop="overflow", **about)] * count
         G = 1 if self.temperature == 0 else count
-        sampled = sample_group(
-            self.model,
-            prompt_ids,
-            G,
-            max_tokens=max_tokens,
-            end_ids=self.end_ids,
-            temperature=self.temperature,
-            generator=self.generator,
-        )
+        sampled = self.sampler(prompt_ids, G, max_tokens)
         replies = [
             Reply(
                 self.tokenizer.decode(one.token_ids[: -1 if one.ended else None], skip_special_tokens=True),
@@ -279,6 +279,17 @@ class Policy:
             for one in sampled
         ]
         return replies * (count // G)
+
+    def _sample(self, prompt_ids: Sequence[int], G: int, max_tokens: int) -> list[Sampled]:
+        return sample_group(  # type: ignore[no-any-return]
+            self.model,
+            prompt_ids,
+            G,
+            max_tokens=max_tokens,
+            end_ids=self.end_ids,
+            temperature=self.temperature,
+            generator=self.generator,
+        )
 
     @contextmanager
     def _playing(self) -> Iterator[None]:

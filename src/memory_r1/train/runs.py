@@ -53,9 +53,10 @@ class Run:
         self.checkpoints, self.adapter = folder / CHECKPOINTS, folder / ADAPTER
 
     def claim(self, config: TrainConfig, about: Mapping[str, Any]) -> None:
-        """Make the folder this run's. Raises InvalidInput when it holds another."""
+        """Make the folder this run's. Raises InvalidInput when it holds another that has got beyond its settings."""
         path = self.folder / CONFIG
-        if path.exists():
+        begun = self.folder.exists() and any(one.name != CONFIG for one in self.folder.iterdir())
+        if path.exists() and begun:
             before = self.config
             same = replace(before, **{name: getattr(config, name) for name in ADJUSTABLE})
             if same != config:
@@ -63,7 +64,7 @@ class Run:
                 different = ", ".join(name for name in other if name not in ADJUSTABLE)
                 raise InvalidInput(f"{self.folder} holds a run with another {different}; give another --out")
             about = read_json(path).get("about", {})
-        elif self.folder.exists() and any(self.folder.iterdir()):
+        elif begun:
             raise InvalidInput(f"{self.folder} is not empty and holds no run; give another --out")
         with self._writing():
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -108,7 +109,8 @@ class Run:
 
     def plot(self) -> Path:
         """Draw curves.png. Raises InvalidInput without matplotlib."""
-        return plot({self.folder.name: self.metrics()}, self.folder / CURVES)
+        with self._writing():
+            return plot({self.folder.name: self.metrics()}, self.folder / CURVES)
 
     def _append(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -23,7 +24,7 @@ from memory_r1.bank import MemoryBank, NewEntry
 from memory_r1.bank.rows import fact_of, fact_state, moment, seconds
 from memory_r1.bench.data import Dataset, Dialogue, Question
 from memory_r1.embed import Embedder
-from memory_r1.errors import InvalidInput
+from memory_r1.errors import CheckpointFailed, InvalidInput
 from memory_r1.files import json_lines
 from memory_r1.flow import LLM, run
 from memory_r1.manager import RELATED, decide_and_apply, extract
@@ -282,14 +283,21 @@ def bank_of(known: Iterable[Known], embedder: Embedder) -> MemoryBank:
 
 
 def write_samples(path: Path, samples: Iterable[Sample]) -> int:
-    """One line each; returns how many. The file appears whole or not at all."""
+    """One line each; returns how many. The file appears whole or not at all: CheckpointFailed then says why."""
     partial, count = path.with_name(path.name + ".partial"), 0
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with partial.open("w", encoding="utf-8") as file:
-        for sample in samples:
-            file.write(json.dumps(sample_state(sample), ensure_ascii=False) + "\n")
-            count += 1
-    partial.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("w", encoding="utf-8") as file:
+            for sample in samples:
+                file.write(json.dumps(sample_state(sample), ensure_ascii=False) + "\n")
+                count += 1
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        raise CheckpointFailed(
+            f"{path} could not be written ({error}); make room and run the same command again"
+        ) from error
     return count
 
 
@@ -302,7 +310,7 @@ def read_samples(path: Path) -> list[Sample]:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InvalidInput(f"{path.name} line {number} is not a sample: {error!r}") from error
     if not samples:
-        raise InvalidInput(f"{path.name} holds no sample; make some with `memory-r1 train samples`")
+        raise InvalidInput(f"{path.name} holds no sample")
     return samples
 
 

@@ -2,7 +2,7 @@
 
 synthetic[:N]              N generated dialogues (200), read by their own gold
 locomo:PATH, json:PATH …   a data set, read by a teacher
-samples:PATH               samples that were made before
+jsonl:PATH                 samples that were made before
 bank:PATH                  a bank's operations, to be cloned (sft)
 """
 
@@ -19,6 +19,7 @@ from memory_r1.bench.data import Dataset
 from memory_r1.bench.datasets import open_dataset
 from memory_r1.embed import Embedder
 from memory_r1.errors import InvalidInput
+from memory_r1.files import remedy
 from memory_r1.flow import LLM, Roles
 from memory_r1.manager import manager_prompt
 from memory_r1.train.config import TrainConfig
@@ -90,8 +91,9 @@ def samples_for(
 
     Dialogues are read by `teacher`, or by their own gold; `manager` decides in its place where one is given.
     """
-    if given.startswith("samples:"):
-        return read_samples(Path(given.partition(":")[2]))
+    if given.startswith("jsonl:"):
+        with remedy("samples are what an earlier run wrote into its folder's samples.jsonl"):
+            return read_samples(Path(given.partition(":")[2]))
     if not kept.exists():
         data, gold = opened(given, config, embedder, split)
         reader: LLM | None = teacher or gold

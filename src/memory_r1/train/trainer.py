@@ -30,6 +30,7 @@ from memory_r1.train.critic import Critic, group_values
 from memory_r1.train.episodes import Group, Task, play
 from memory_r1.train.objectives import clipped_value_loss, explained_variance, gae_BT, grpo_advantages_BG
 from memory_r1.train.policy import Policy, score_group, using_adapter
+from memory_r1.train.vllm import Engine, engine_sampler, importance_BT
 from memory_r1.types import KINDS
 
 CRITIC = "critic.pt"
@@ -73,10 +74,18 @@ class GroupGRPOTrainer(Guarded, GRPOTrainer):  # type: ignore[misc]
             callbacks=list(callbacks),
         )
         self.kl_in_reward = 0.0
+        self.engine: Engine | None = None
+        if self.use_vllm:
+            self.use_engine(self.vllm_generation)
         self._micro_batches: list[dict[str, Any]] = []
         self._chance = random.Random()  # seeded anew for every step
         if config.kl_in == "reward":  # beta made TRL keep the reference; its loss then leaves it out
             self.kl_in_reward, self.beta = config.kl, 0.0
+
+    def use_engine(self, engine: Engine) -> None:
+        """Have the policy's replies sampled by another engine, which is given the weights before every rollout."""
+        self.engine = engine
+        self.seat.policy.sampler = engine_sampler(engine, self.seat.policy.end_ids)
 
     # -- episodes -------------------------------------------------------------------------------------------------
 
@@ -90,6 +99,8 @@ class GroupGRPOTrainer(Guarded, GRPOTrainer):  # type: ignore[misc]
     def _play(self, places: Sequence[int]) -> list[dict[str, Any]]:
         began, step, resampled = time.perf_counter(), self.state.global_step, 0
         place_in_run = (self.config.seed, step, self.accelerator.process_index)
+        if self.engine is not None:
+            self.engine.sync_weights()
         self.seat.policy.seed(*place_in_run)  # so that a run that goes on from a checkpoint samples what it would have
         self._chance = random.Random(repr(place_in_run))
         groups = []
@@ -150,6 +161,12 @@ class GroupGRPOTrainer(Guarded, GRPOTrainer):  # type: ignore[misc]
             "episode": torch.tensor([g for _, g in rows], dtype=torch.long),
         }
         batch = {name: tensor.to(self.args.device) for name, tensor in batch.items()}
+        if self.engine is not None and rows:
+            sampled = batch["old_per_token_logps"]
+            with torch.no_grad():
+                batch["old_per_token_logps"] = self._score(self.model, batch)[0]
+            most = self.vllm_importance_sampling_clip_max
+            batch["importance_sampling_ratio"] = importance_BT(batch["old_per_token_logps"], sampled, most)
         if (self.beta or self.kl_in_reward) and rows:
             batch["ref_per_token_logps"] = self._reference(batch)
         return batch
@@ -329,7 +346,10 @@ class WithCritic(GRPOTrainer):  # type: ignore[misc]
             raise Diverged(f"the critic's loss of step {self.state.global_step + 1} is no number; lower critic_rate")
         self.accelerator.backward(value_loss / self.current_gradient_accumulation_steps)
         if self.accelerator.sync_gradients:
-            self.accelerator.clip_grad_norm_(self.critic.parameters(), self.args.max_grad_norm)
+            norm = self.accelerator.clip_grad_norm_(self.critic.parameters(), self.args.max_grad_norm)
+            if not torch.isfinite(norm):
+                step = self.state.global_step + 1
+                raise Diverged(f"a gradient of the critic is no number in step {step}; lower critic_rate")
         self.critic_optimiser.step()  # Accelerate's: does nothing until the last micro-batch of a step
         self.critic_optimiser.zero_grad()
         return loss
@@ -369,6 +389,11 @@ def trl_config(config: TrainConfig, folder: Path, use_cpu: bool | None = None) -
         max_completion_length=REPLY_TOKENS,
         disable_dropout=True,
         shuffle_dataset=False,
+        use_vllm=config.vllm,
+        vllm_mode="colocate",
+        vllm_gpu_memory_utilization=config.vllm_memory,
+        vllm_max_model_length=config.context,
+        vllm_importance_sampling_mode="token_truncate",
     )
 
 
