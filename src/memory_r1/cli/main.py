@@ -26,6 +26,7 @@ from memory_r1.cli.options import (
     existing,
     ids_of,
     model,
+    named_scope,
     open_memory,
     scope_of,
     unchanged,
@@ -349,8 +350,8 @@ def import_(
             _migrate(memory.bank, migration.mem0(file, scope, history, memory.bank.now()), dry_run, as_json)
             return
         if form == "langgraph":
-            given = None if user_id is agent_id is run_id is None else scope
-            _migrate(memory.bank, migration.langgraph(file, given, memory.bank.now()), dry_run, as_json)
+            named = named_scope(user_id, agent_id, run_id)
+            _migrate(memory.bank, migration.langgraph(file, named, memory.bank.now()), dry_run, as_json)
             return
         if form == "locomo":
             dialogues = formats.locomo_dialogues(file, dialogue, sessions)
@@ -433,10 +434,8 @@ def audit(
     run_id: str | None,
 ) -> None:
     """List memories worth a look. These are duplicates, contradictions, stale and never-recalled ones."""
-    given = any(value is not None for value in (user_id, agent_id, run_id))
     with open_memory(existing(db)) as memory:
-        scope = scope_of(user_id, agent_id, run_id) if given else None
-        findings = find(memory.bank, scope, stale_after=timedelta(days=stale_days))
+        findings = find(memory.bank, named_scope(user_id, agent_id, run_id), stale_after=timedelta(days=stale_days))
         damage = memory.bank.check()
     value = [
         {"kind": one.kind, "why": one.why, "entries": [entry_dict(entry) for entry in one.entries]} for one in findings

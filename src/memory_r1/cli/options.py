@@ -61,9 +61,12 @@ model = options(
 
 
 def scope_of(user_id: str | None, agent_id: str | None, run_id: str | None) -> Scope:
-    if user_id is None and agent_id is None and run_id is None:
-        user_id = DEFAULT_USER
-    return Scope(user_id, agent_id, run_id)
+    return named_scope(user_id, agent_id, run_id) or Scope(DEFAULT_USER)
+
+
+def named_scope(user_id: str | None, agent_id: str | None, run_id: str | None) -> Scope | None:
+    """The scope that was given; None where none was: everybody's."""
+    return None if user_id is agent_id is run_id is None else Scope(user_id, agent_id, run_id)
 
 
 def ids_of(user_id: str | None, agent_id: str | None, run_id: str | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from memory_r1.cli.options import DEFAULT_USER, as_json, db, model, open_memory, options, whose_or_all
+from memory_r1.cli.options import DEFAULT_USER, as_json, db, model, named_scope, open_memory, options, whose_or_all
 from memory_r1.cli.output import Group, columns, scope_name, show
 from memory_r1.errors import InvalidInput
 from memory_r1.memory import default_path
@@ -166,11 +166,11 @@ def create(
     """Make a key and print it, once. From the first key on, every request needs one."""
     from memory_r1.serve.keys import Keys
 
-    given = any(value is not None for value in (user_id, agent_id, run_id))
-    if given == everybody:
+    scope = named_scope(user_id, agent_id, run_id)
+    if (scope is None) != everybody:
         raise InvalidInput("say whose memory the key opens, with --user, --agent or --run, or --everybody for all")
     made = Keys(keys_file or _beside(db or default_path(), "keys"))
-    key, secret = made.create(Scope(user_id, agent_id, run_id) if given else None, name)
+    key, secret = made.create(scope, name)
     made.close()
     value = {**_value(key), "key": secret}
     show(value, as_json, [secret, click.style(f"opens {_opens(key)}; it cannot be shown again", dim=True)])

@@ -15,11 +15,11 @@ from datasets import Dataset
 from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer
 
-from memory_r1.train.checkpoints import order, shared_settings
+from memory_r1.train.checkpoints import order
 from memory_r1.train.config import TrainConfig
 from memory_r1.train.episodes import Group, Rollout
 from memory_r1.train.rewards import Reward
-from memory_r1.train.trainer import WithCritic
+from memory_r1.train.trainer import WithCritic, trl_config
 from memory_r1.types import Prompt
 
 
@@ -87,20 +87,11 @@ class StockPPOTrainer(WithCritic, StockGRPOTrainer):
 
 def stock_config(config: TrainConfig, folder: Path, rows: int, reply_tokens: int) -> GRPOConfig:
     """What `trl_config` gives, but for the size of a micro-batch and the length of replies."""
-    settings = shared_settings(config, folder, use_cpu=None) | {
-        "per_device_train_batch_size": rows,
-        "gradient_accumulation_steps": config.groups * config.group_size // rows,
-    }
-    return GRPOConfig(
-        **settings,
-        num_generations=config.group_size,
-        temperature=config.temperature,
-        epsilon=config.clip,
-        beta=config.kl,
-        loss_type=config.loss,
-        scale_rewards="group" if config.scale else "none",
+    return trl_config(
+        config,
+        folder,
+        per_device_train_batch_size=rows,
+        gradient_accumulation_steps=config.groups * config.group_size // rows,
         max_completion_length=reply_tokens,
         generation_kwargs={"min_new_tokens": reply_tokens},
-        disable_dropout=True,
-        shuffle_dataset=False,
     )

@@ -375,26 +375,26 @@ class PPOTrainer(WithCritic, GroupGRPOTrainer):
     _tag_names = ("trl", "ppo", "memory-r1")
 
 
-def trl_config(config: TrainConfig, folder: Path, use_cpu: bool | None = None) -> GRPOConfig:
-    """TRL's settings: a micro-batch is one group, a step `groups` of them over all processes."""
-    return GRPOConfig(
-        **shared_settings(config, folder, use_cpu),
-        num_generations=config.group_size,
-        num_iterations=config.epochs,
-        temperature=config.temperature,
-        epsilon=config.clip,
-        beta=config.kl,
-        loss_type=config.loss,
-        scale_rewards="group" if config.scale else "none",
-        max_completion_length=REPLY_TOKENS,
-        disable_dropout=True,
-        shuffle_dataset=False,
-        use_vllm=config.vllm,
-        vllm_mode="colocate",
-        vllm_gpu_memory_utilization=config.vllm_memory,
-        vllm_max_model_length=config.context,
-        vllm_importance_sampling_mode="token_truncate",
-    )
+def trl_config(config: TrainConfig, folder: Path, use_cpu: bool | None = None, **others: Any) -> GRPOConfig:
+    """TRL's settings: a micro-batch is one group, a step `groups` of them over all processes. `others` replace some."""
+    settings = shared_settings(config, folder, use_cpu) | {
+        "num_generations": config.group_size,
+        "num_iterations": config.epochs,
+        "temperature": config.temperature,
+        "epsilon": config.clip,
+        "beta": config.kl,
+        "loss_type": config.loss,
+        "scale_rewards": "group" if config.scale else "none",
+        "max_completion_length": REPLY_TOKENS,
+        "disable_dropout": True,
+        "shuffle_dataset": False,
+        "use_vllm": config.vllm,
+        "vllm_mode": "colocate",
+        "vllm_gpu_memory_utilization": config.vllm_memory,
+        "vllm_max_model_length": config.context,
+        "vllm_importance_sampling_mode": "token_truncate",
+    }
+    return GRPOConfig(**(settings | others))
 
 
 def measures(groups: Sequence[Group]) -> dict[str, float]:
