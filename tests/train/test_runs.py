@@ -43,6 +43,12 @@ def test_a_run_may_be_made_longer_and_nothing_else(tmp_path: Path) -> None:
         made(tmp_path / "run", TrainConfig(seed=1, kl=0.0))
 
 
+def test_a_run_does_not_go_on_with_other_data(tmp_path: Path) -> None:
+    run = made(tmp_path / "run", rewards=(0.5,))
+    with pytest.raises(InvalidInput, match="holds a run made from another data; give another --out"):
+        run.claim(TrainConfig(), {"data": "locomo:locomo10.json"})
+
+
 def test_a_mistake_in_the_settings_does_not_take_the_folder(tmp_path: Path) -> None:
     Run(tmp_path / "run").claim(TrainConfig(model="smolm2"), {"data": "synthetic"})
     Run(tmp_path / "run").claim(TrainConfig(), {"data": "synthetic:9"})

@@ -63,7 +63,12 @@ class Run:
                 other = [name for name, value in config.state.items() if before.state[name] != value]
                 different = ", ".join(name for name in other if name not in ADJUSTABLE)
                 raise InvalidInput(f"{self.folder} holds a run with another {different}; give another --out")
-            about = read_json(path).get("about", {})
+            known = read_json(path).get("about", {})
+            if other := [name for name, value in about.items() if known.get(name) != value]:
+                raise InvalidInput(
+                    f"{self.folder} holds a run made from another {', '.join(other)}; give another --out"
+                )
+            about = known
         elif begun:
             raise InvalidInput(f"{self.folder} is not empty and holds no run; give another --out")
         with self._writing():
