@@ -99,6 +99,7 @@ def test_the_packing_of_two_replies() -> None:
     assert packed.ids_S.tolist() == [1, 2, 3, 4, 5, 6]
     assert packed.positions_S.tolist() == [0, 1, 2, 3, 4, 3]
     assert packed.before_N.tolist() == [2, 3, 2]
+    assert packed.targets_N.tolist() == [4, 5, 6]
     seen = block_mask(packed.owner_S, packed.owner_S, torch.float32)[0, 0] == 0
     assert seen.int().tolist() == [
         [1, 0, 0, 0, 0, 0],
@@ -108,6 +109,13 @@ def test_the_packing_of_two_replies() -> None:
         [1, 1, 1, 1, 1, 0],
         [1, 1, 1, 0, 0, 1],
     ]
+
+
+def test_only_the_last_tokens_of_a_reply_are_scored() -> None:
+    packed = pack([1, 2], [[3, 4, 5], [6, 7]], last=[2, 2])
+    assert packed.targets_N.tolist() == [4, 5, 6, 7]
+    assert packed.before_N.tolist() == [2, 3, 1, 5]
+    assert packed.lengths == (2, 2)
 
 
 def test_an_empty_reply_is_refused() -> None:

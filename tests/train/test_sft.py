@@ -11,18 +11,21 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 
+from datasets import Dataset
 from dialogues import ADD, DATA, EMBEDDER, UPDATE, teacher
 from safetensors.torch import load_file
 from tiny_models import byte_tokenizer, tiny_model
 from toy import CONFIG
+from trl import SFTConfig, SFTTrainer
 
 from memory_r1.errors import InvalidInput
+from memory_r1.train.checkpoints import shared_settings
 from memory_r1.train.episodes import AnswerTask, ManagerTask
 from memory_r1.train.learn import prepared
 from memory_r1.train.policy import Policy
 from memory_r1.train.runs import Run
 from memory_r1.train.samples import answer_samples, manager_samples
-from memory_r1.train.sft import Pair, clone, teacher_pairs, tokenised
+from memory_r1.train.sft import CloneTrainer, Pair, clone, shared_length, teacher_pairs, tokenised
 from memory_r1.types import Message, Prompt
 
 SFT = replace(CONFIG, algo="sft", steps=40, groups=1, group_size=2, learning_rate=2e-2, save_every=20)
@@ -48,6 +51,30 @@ def test_only_the_reply_and_its_end_are_learned() -> None:
 def test_a_pair_that_does_not_fit_is_left_out() -> None:
     assert tokenised(PAIRS, byte_tokenizer(), 7) == []
     assert len(tokenised(PAIRS, byte_tokenizer(), 8)) == 2
+
+
+def test_what_prompts_begin_with_alike_is_read_once_for_trls_own_loss_and_gradients(tmp_path: Path) -> None:
+    rows = tokenised([*PAIRS, Pair(ASKED[0], "a longer reply")], byte_tokenizer(), 100)
+    losses, gradients = [], []
+    for kind in (CloneTrainer, SFTTrainer):
+        model, _ = prepared(tiny_model(), SFT)
+        args = SFTConfig(**shared_settings(SFT, tmp_path, True), completion_only_loss=True, max_length=None)
+        trainer = kind(model=model, args=args, train_dataset=Dataset.from_list(rows), processing_class=byte_tokenizer())
+        inputs = trainer.data_collator(list(trainer.train_dataset))
+        loss = trainer.compute_loss(trainer.model, inputs, num_items_in_batch=torch.tensor(40))
+        loss.backward()
+        losses.append(loss.item())
+        gradients.append({name: p.grad for name, p in trainer.model.named_parameters() if p.requires_grad})
+    shared, stock = gradients
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert len(shared) > 0
+    torch.testing.assert_close(shared, stock, rtol=1e-4, atol=1e-7)
+
+
+def test_what_is_learned_is_never_shared() -> None:
+    assert shared_length([[1, 2, 3, 4], [1, 2, 5, 4]], [1, 1]) == 2
+    assert shared_length([[1, 2, 3], [1, 2, 3]], [1, 2]) == 1
+    assert shared_length([[1, 2], [1, 2, 3]], [1, 1]) == 1
 
 
 def test_a_model_learns_the_replies(tmp_path: Path) -> None:

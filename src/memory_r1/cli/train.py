@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import click
 
 from memory_r1.cli import train_run
-from memory_r1.cli.options import as_json, model_file, options
+from memory_r1.cli.options import CONTEXT_TOKENS, adapters_of, as_json, model, model_file, open_llm, options
 from memory_r1.cli.output import Group, show
+from memory_r1.embed import default_embedder
+from memory_r1.manager import RELATED
 from memory_r1.types import Step
 
 _adapter = options(
@@ -78,6 +81,67 @@ def parity(
         for step, f in figures.items()
     ]
     show(figures, as_json, lines)
+
+
+@train.command()
+@model
+@click.option(
+    "--step",
+    "steps",
+    multiple=True,
+    type=click.Choice(["extract", "manage", "answer"]),
+    default=("manage", "answer"),
+    show_default=True,
+    help="What to grade; may be repeated.",
+)
+@click.option(
+    "--dialogues", type=click.IntRange(1), default=20, show_default=True, help="Held-out worlds to grade it in."
+)
+@click.option("--family", "families", multiple=True, help="Worlds about this alone, as dogs; may be repeated.")
+@click.option("--about", help="Only what is about this, as dogs.second.")
+@click.option("--limit", type=click.IntRange(1), help="At most so many prompts of each step.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--free", is_flag=True, help="Without the schema that constrains replies when serving.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write figures and wrong replies as JSON.")
+@as_json
+def evaluate(
+    model: str | None,
+    adapters: tuple[str, ...],
+    base_url: str | None,
+    api_key: str | None,
+    steps: tuple[Step, ...],
+    dialogues: int,
+    families: tuple[str, ...],
+    about: str | None,
+    limit: int | None,
+    seed: int,
+    free: bool,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Grade a model, with adapters or without, in held-out generated worlds.
+
+    Its replies to the product's own prompts are compared with what a perfect agent says: whether the manager decides
+    the same about the same entry, which memories the Answer Agent keeps and how right its answer is. The worlds share
+    no sentence, name or value with those of `--data synthetic`.
+    """
+    from memory_r1.train import evaluate as grading
+
+    llm = open_llm(model, adapters_of(adapters), base_url, api_key, CONTEXT_TOKENS)
+    found = grading.held_out(default_embedder(), steps, count=dialogues, seed=seed, families=families, related=RELATED)
+    chosen = [one for one in found if about is None or one[1].about == about]
+    if not chosen:
+        raise click.UsageError(f"no prompt is about {about!r} there; `by_about` of a result without --about names all")
+    if limit is not None:
+        chosen = [one for step in steps for one in [c for c in chosen if c[1].prompt.step == step][:limit]]
+    with click.progressbar(length=len(chosen), label="asking", file=sys.stderr, show_pos=True) as bar:
+        graded = list(grading.evaluate(chosen, llm, free=free, progress=bar.update))
+    what = {"model": model or "smollm2", "adapters": list(adapters), "dialogues": dialogues, "seed": seed, "free": free}
+    done = grading.result(graded, what | {"families": list(families), "about": about})
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(done, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    show(done["steps"], as_json, grading.table(done["steps"]))
 
 
 train.add_command(train_run.manager)

@@ -44,29 +44,43 @@ class Scored(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """A prompt and its replies as one sequence; `before_N` says which place predicts each token of the replies."""
+    """A prompt and its replies as one sequence.
+
+    `before_N` says which place predicts each of the tokens that are scored, which are `targets_N`: `lengths` of each
+    reply.
+    """
 
     ids_S: Tensor
     positions_S: Tensor
     owner_S: Tensor
     before_N: Tensor
+    targets_N: Tensor
     lengths: tuple[int, ...]
 
 
-def pack(prompt_ids: Sequence[int], replies: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> Packed:
-    """Neither the prompt nor a reply may be empty."""
+def pack(
+    prompt_ids: Sequence[int],
+    replies: Sequence[Sequence[int]],
+    device: torch.device | str = "cpu",
+    last: Sequence[int] | None = None,
+) -> Packed:
+    """Neither the prompt nor a reply may be empty. Only the `last` tokens of each reply are scored, by default all."""
     P = len(prompt_ids)
     if not P or not replies or not all(map(len, replies)):
         raise InvalidInput("a group needs a prompt and replies of at least one token each")
-    ids, positions, owner, before = list(prompt_ids), list(range(P)), [_PROMPT] * P, []
-    for g, reply in enumerate(replies):
+    lengths = tuple(map(len, replies) if last is None else last)
+    ids, positions, owner = list(prompt_ids), list(range(P)), [_PROMPT] * P
+    before, targets = list[int](), list[int]()
+    for g, (reply, length) in enumerate(zip(replies, lengths, strict=True)):
         start = len(ids)
-        before += [P - 1, *range(start, start + len(reply) - 1)]
+        before += [P - 1, *range(start, start + len(reply) - 1)][len(reply) - length :]
+        targets += reply[len(reply) - length :]
         ids += reply
         positions += range(P, P + len(reply))
         owner += [g] * len(reply)
-    ids_S, positions_S, owner_S, before_N = (torch.tensor(x, device=device) for x in (ids, positions, owner, before))
-    return Packed(ids_S, positions_S, owner_S, before_N, tuple(map(len, replies)))
+    ids_S, positions_S, owner_S = (torch.tensor(column, device=device) for column in (ids, positions, owner))
+    before_N, targets_N = (torch.tensor(column, device=device) for column in (before, targets))
+    return Packed(ids_S, positions_S, owner_S, before_N, targets_N, lengths)
 
 
 def block_mask(owner_Q: Tensor, owner_S: Tensor, dtype: torch.dtype) -> Tensor:
@@ -88,18 +102,20 @@ def score_group(
     prompt_ids: Sequence[int],
     replies: Sequence[Sequence[int]],
     *,
+    last: Sequence[int] | None = None,
     temperature: float = 1.0,
     entropy_gradient: bool = False,
 ) -> Scored:
     """Log-probabilities of G replies to one prompt, with gradients where they are on, all from one forward pass.
 
-    Only the replies' tokens are projected on the vocabulary. The model may be wrapped (PEFT, DDP); its attention must
-    be "sdpa" or "eager", since flash attention takes no such mask.
+    Only the tokens that are scored, the `last` so many of each reply (by default all), are projected on the
+    vocabulary. The model may be wrapped (PEFT, DDP); its attention must be "sdpa" or "eager", since flash attention
+    takes no such mask.
     """
-    logits_NV, packed = _packed_logits(model, prompt_ids, replies)
+    logits_NV, packed = _packed_logits(model, prompt_ids, replies, last)
     logits_NV = logits_NV.float() / temperature
     total_N = torch.logsumexp(logits_NV, dim=-1)
-    logp_N = logits_NV.gather(-1, packed.ids_S[len(prompt_ids) :, None])[:, 0] - total_N
+    logp_N = logits_NV.gather(-1, packed.targets_N[:, None])[:, 0] - total_N
     with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
         logits_NV = logits_NV if entropy_gradient else logits_NV.detach()
         entropy_N = total_N - (torch.softmax(logits_NV, dim=-1) * logits_NV).sum(-1)
@@ -112,9 +128,11 @@ def score_group(
     )
 
 
-def _packed_logits(model: Any, prompt_ids: Sequence[int], replies: Sequence[Sequence[int]]) -> tuple[Tensor, Packed]:
+def _packed_logits(
+    model: Any, prompt_ids: Sequence[int], replies: Sequence[Sequence[int]], last: Sequence[int] | None
+) -> tuple[Tensor, Packed]:
     first = next(model.parameters())
-    packed = pack(prompt_ids, replies, first.device)
+    packed = pack(prompt_ids, replies, first.device, last)
     output = model(
         input_ids=packed.ids_S[None],
         position_ids=packed.positions_S[None],

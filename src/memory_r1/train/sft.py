@@ -1,6 +1,7 @@
 """Cloning a teacher's replies: the warm start of reinforcement learning, and the paper's Memory-SFT baseline.
 
-Only the reply's tokens, the one that ends it among them, carry loss; prompts are tokenised as the policy's are.
+Only the reply's tokens, the one that ends it among them, carry loss; prompts are tokenised as the policy's are. What
+the prompts of a micro-batch begin with alike, such as the manager's instructions, is read once for all of them.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from datasets import Dataset
+from torch import Tensor
 from trl import SFTConfig, SFTTrainer
 
 from memory_r1.errors import InvalidInput
@@ -18,7 +20,7 @@ from memory_r1.train.checkpoints import Guarded, order, shared_settings
 from memory_r1.train.config import TrainConfig
 from memory_r1.train.episodes import Task, play
 from memory_r1.train.learn import fit
-from memory_r1.train.policy import chat_ids
+from memory_r1.train.policy import chat_ids, score_group
 from memory_r1.train.runs import Progress, Run
 from memory_r1.types import Prompt
 
@@ -31,7 +33,29 @@ class Pair(NamedTuple):
 
 
 class CloneTrainer(Guarded, SFTTrainer):  # type: ignore[misc]
-    """TRL's trainer on pairs that are tokenised already."""
+    """TRL's trainer on pairs that are tokenised already, and its loss, from one encoding of what they share."""
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Tensor | None = None
+    ) -> Any:
+        rows = [
+            ids[mask.bool()].tolist() for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)
+        ]
+        learned_B = (inputs["labels"] != -100).sum(dim=1)
+        shared = shared_length(rows, learned_B.tolist())
+        with self.accelerator.autocast():
+            scored = score_group(model, rows[0][:shared], [row[shared:] for row in rows], last=learned_B.tolist())
+        self._metrics["train"]["entropy"].append((scored.entropy_GT.sum() / learned_B.sum()).item())
+        everywhere = self.accelerator.num_processes  # DDP takes the mean of the gradients
+        tokens = learned_B.sum() if num_items_in_batch is None else num_items_in_batch / everywhere
+        loss = -scored.logp_GT.sum() / tokens
+        return (loss, scored) if return_outputs else loss
+
+
+def shared_length(rows: Sequence[Sequence[int]], learned: Sequence[int]) -> int:
+    """How many tokens all rows begin with alike, none of those that are learned among them."""
+    most = min(len(row) - count for row, count in zip(rows, learned, strict=True))
+    return next((place for place in range(most) if len({row[place] for row in rows}) > 1), most)
 
 
 def teacher_pairs(task: Task, teacher: LLM, *, at_least: float | None = None) -> Iterator[Pair]:

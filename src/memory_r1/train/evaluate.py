@@ -1,0 +1,189 @@
+"""How close the agents come to a perfect one, step by step, in generated worlds that no training has seen.
+
+    held-out dialogues ─ a gold bank ─ the product's own prompts ─► the model's replies ─ graded against the gold
+
+A step is graded by itself: each prompt shows the gold bank, whatever was replied before. What whole agents reach, with
+what their own mistakes left in the bank, is the benchmark's to say (`bench run`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from memory_r1.answer import parse_answer
+from memory_r1.bench.metrics import abstained, exact_match, f1
+from memory_r1.bench.results import provenance
+from memory_r1.bench.statistics import interval, means_by, micro_mean
+from memory_r1.embed import Embedder
+from memory_r1.flow import LLM
+from memory_r1.manager import parse_facts
+from memory_r1.replies import json_object
+from memory_r1.train.generate import SESSIONS, dialogues
+from memory_r1.train.rewards import overlap
+from memory_r1.train.teacher import RETRIEVED, Example, GoldBank, same_decision
+from memory_r1.train.wording import Split
+from memory_r1.train.world import UNANSWERABLE
+from memory_r1.types import Prompt, Reply, Step
+
+MEASURES: dict[Step, str] = {"extract": "facts", "manage": "decision", "answer": "right"}
+"""The figure by which each step is mostly judged."""
+
+BATCH = 32
+
+
+class Graded(NamedTuple):
+    """A reply and its grades, each from 0 to 1; a measure that says nothing about this reply is not there."""
+
+    dialogue: str
+    example: Example
+    reply: str
+    grades: dict[str, float]
+
+
+def held_out(
+    embedder: Embedder,
+    steps: Sequence[Step],
+    *,
+    count: int,
+    seed: int,
+    split: Split = "test",
+    families: Sequence[str] = (),
+    related: int,
+    retrieved: int = RETRIEVED,
+    sessions: int = SESSIONS,
+) -> Iterator[tuple[str, Example]]:
+    """(dialogue, example) for these steps, of `count` dialogues."""
+    for generated in dialogues(split, seed, count, sessions=sessions, families=families):
+        gold = GoldBank(embedder, related)
+        for example in (*gold.remember(generated), *gold.ask(generated, retrieved)):
+            if example.prompt.step in steps:
+                yield generated.dialogue.id, example
+        gold.close()
+
+
+def evaluate(
+    examples: Sequence[tuple[str, Example]],
+    llm: LLM,
+    *,
+    free: bool = False,
+    progress: Callable[[int], None] = lambda _done: None,
+) -> Iterator[Graded]:
+    """Each example asked and graded. `free`: without the schema that constrains replies when the product serves."""
+    ordered = sorted(examples, key=lambda one: one[1].prompt.step)  # what a step's prompts begin with stays computed
+    for start in range(0, len(ordered), BATCH):
+        part = ordered[start : start + BATCH]
+        replies = llm.complete([_asked(example.prompt, free) for _, example in part])
+        for (dialogue, example), reply in zip(part, replies, strict=True):
+            yield Graded(dialogue, example, reply.text, grades(example, reply.text))
+        progress(len(part))
+
+
+def _asked(prompt: Prompt, free: bool) -> Prompt:
+    return replace(prompt, temperature=0.0, logprobs=False, schema=None if free else prompt.schema)
+
+
+def grades(example: Example, reply: str) -> dict[str, float]:
+    """extract: `facts`; manage: `decision`, `operation`, `text`; answer: `right` and `kept`; all: `readable`.
+
+    `facts` and `text` are mean F1 of words, `decision` asks for the same operation on the same entry. `right` is the
+    answer's F1, or whether it abstains where nothing tells, and `exact_match` as in evaluation. `kept` is the F1 of the
+    memories kept.
+    """
+    step = example.prompt.step
+    return {"extract": _facts, "manage": _decision, "answer": _answer}[step](example, reply)
+
+
+def _facts(example: Example, reply: str) -> dict[str, float]:
+    facts, readable = parse_facts(reply)
+    gold = json.loads(example.reply)["facts"]
+    return {"facts": _matching(facts, gold), "readable": float(readable)}
+
+
+def _matching(found: Sequence[str], gold: Sequence[str]) -> float:
+    """Mean over both sides of how well each text is met by the best of the other; 1 where both are empty."""
+    if not found and not gold:
+        return 1.0
+    met = [max((f1(one, other) for other in gold), default=0.0) for one in found]
+    met += [max((f1(one, other) for other in found), default=0.0) for one in gold]
+    return sum(met) / len(met)
+
+
+def _decision(example: Example, reply: str) -> dict[str, float]:
+    gold, found = json.loads(example.reply), json_object(reply) or {}
+    same = found.get("operation") == gold["operation"]
+    measured = {
+        "decision": float(same_decision(example.reply, reply)),
+        "operation": float(same),
+        "readable": float(found.get("operation") in ("ADD", "UPDATE", "DELETE", "NOOP")),
+    }
+    return measured | ({"text": f1(str(found.get("text", "")), gold["text"])} if same and "text" in gold else {})
+
+
+def _answer(example: Example, reply: str) -> dict[str, float]:
+    gold, found = json.loads(example.reply), json_object(reply) or {}
+    answer, keep = parse_answer(Reply(reply), (), ()), found.get("keep")
+    kept = {place for place in keep if isinstance(place, int)} if isinstance(keep, list) else set[int]()
+    measured = {"kept": overlap(kept, gold["keep"]), "readable": float(answer.readable)}
+    if example.about == UNANSWERABLE:
+        return measured | {"right": abstained(answer.text, answer.known)}
+    return measured | {
+        "right": f1(answer.text, gold["answer"]),
+        "exact_match": exact_match(answer.text, gold["answer"]),
+    }
+
+
+def summary(graded: Sequence[Graded], seed: int = 0) -> dict[str, Any]:
+    """By step: each measure's mean with its interval over dialogues, and the step's main measure by what it is about.
+
+    A manager's `by_operation` says how often each gold operation was met.
+    """
+    steps: dict[str, Any] = {}
+    for step, main in MEASURES.items():
+        of_step = [one for one in graded if one.example.prompt.step == step]
+        if not of_step:
+            continue
+        names = sorted({name for one in of_step for name in one.grades}, key=lambda name: (name != main, name))
+        steps[step] = {
+            "examples": len(of_step),
+            "measures": {name: _measured([one for one in of_step if name in one.grades], name, seed) for name in names},
+            "by_about": _by(of_step, main, lambda one: one.example.about),
+        }
+        if step == "manage":
+            steps[step]["by_operation"] = _by(of_step, main, lambda one: json.loads(one.example.reply)["operation"])
+    return steps
+
+
+def _measured(graded: Sequence[Graded], name: str, seed: int) -> dict[str, Any]:
+    values = [one.grades[name] for one in graded]
+    found = interval(values, [one.dialogue for one in graded], seed)
+    return {"mean": micro_mean(values), "low": found.low, "high": found.high, "n": len(values), "unit": found.unit}
+
+
+def _by(graded: Sequence[Graded], name: str, key: Callable[[Graded], str]) -> dict[str, dict[str, float]]:
+    means = means_by([one.grades[name] for one in graded], [key(one) for one in graded])
+    return {group: {"n": n, "mean": mean} for group, (n, mean) in means.items()}
+
+
+def result(graded: Sequence[Graded], about: dict[str, Any]) -> dict[str, Any]:
+    """What a results file holds: its origin, what was evaluated (`about`), the summary, and each wrong reply."""
+    wrong = [
+        {"step": one.example.prompt.step, "about": one.example.about, "gold": one.example.reply, "reply": one.reply}
+        for one in graded
+        if one.grades[MEASURES[one.example.prompt.step]] < 1
+    ]
+    return {**provenance(), **about, "steps": summary(graded), "wrong": wrong}
+
+
+def table(steps: dict[str, Any]) -> Iterator[str]:
+    """The summary in lines for people."""
+    for step, found in steps.items():
+        means = [
+            f"{name} {100 * one['mean']:.1f} ({100 * one['low']:.1f}-{100 * one['high']:.1f})"
+            for name, one in found["measures"].items()
+        ]
+        yield f"{step}: {found['examples']:,} prompts, {', '.join(means)}"
+        for group, one in (found.get("by_operation", {}) | found["by_about"]).items():
+            yield f"  {group:<24} {100 * one['mean']:5.1f}  of {one['n']:,}"
