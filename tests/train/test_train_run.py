@@ -12,6 +12,7 @@ from click.testing import CliRunner
 pytest.importorskip("torch")
 pytest.importorskip("trl")
 
+import tiny
 from tiny_models import byte_tokenizer, deciding_model, tiny_model
 
 from memory_r1.cli import main
@@ -56,6 +57,18 @@ def test_a_warm_start_then_both_agents_then_a_table_of_the_runs(tmp_path: Path, 
         ["answer-1", "answer", "ppo", "2"],
     ]
     assert (tmp_path / "all.png").exists()
+
+
+def test_a_frozen_agent_answers_by_the_embedded_runtime_where_its_export_is_given(tmp_path: Path) -> None:
+    base = tiny.write_gguf(tiny.model("llama"), tmp_path / "base.gguf")
+    data = ("--data", "synthetic:1", "--model", str(base), *SMALL, "--set", "guarded=0")
+    invoke("train", "answer", "--algo", "sft", *data, "--out", str(tmp_path / "warm"))
+    invoke("train", "export", str(tmp_path / "warm" / "adapter"), "--base", str(base))
+    export = tmp_path / "warm" / "adapter" / "adapter.gguf"
+    run = tmp_path / "run"
+    invoke("train", "manager", *data, "--answer-adapter", str(export), "--out", str(run))
+    assert json.loads((run / "config.json").read_text())["about"]["frozen"] == {"answer": str(export)}
+    assert (run / "adapter" / "adapter_model.safetensors").exists()
 
 
 def test_a_run_over_segments_that_begins_in_the_policys_own_bank(tmp_path: Path) -> None:

@@ -18,9 +18,11 @@ if TYPE_CHECKING:  # these load torch, and so only when a run begins
     from memory_r1.embed import Embedder
     from memory_r1.flow import LLM
     from memory_r1.train.config import TrainConfig
+    from memory_r1.types import Step
 
 _folder = click.Path(exists=True, file_okay=False, path_type=Path)
 _file = click.Path(exists=True, dir_okay=False, path_type=Path)
+_frozen = click.Path(exists=True, path_type=Path)
 _settings = options(
     click.option("--algo", type=click.Choice(["grpo", "ppo", "sft"]), help="Default: grpo."),
     click.option(
@@ -55,7 +57,12 @@ _settings = options(
 
 @click.command()
 @_settings
-@click.option("--answer-adapter", type=_folder, help="The frozen Answer Agent's. Default: the model without any.")
+@click.option(
+    "--answer-adapter",
+    type=_frozen,
+    help="The frozen Answer Agent's: a run's adapter, or its export (GGUF), which answers as it is served, and faster "
+    "on a CPU. Default: the model without any.",
+)
 def manager(answer_adapter: Path | None, **given: Any) -> None:
     """Train the Memory Manager; a frozen Answer Agent's answers are its reward."""
     _train("manager", given, answer=answer_adapter)
@@ -63,7 +70,11 @@ def manager(answer_adapter: Path | None, **given: Any) -> None:
 
 @click.command()
 @_settings
-@click.option("--manager-adapter", type=_folder, help="The fixed manager's. Default: gold operations, or the teacher.")
+@click.option(
+    "--manager-adapter",
+    type=_frozen,
+    help="The fixed manager's: a run's adapter, or its export. Default: gold operations, or the teacher.",
+)
 def answer(manager_adapter: Path | None, **given: Any) -> None:
     """Train the Answer Agent on the memories that a fixed manager left."""
     _train("answer", given, manage=manager_adapter)
@@ -151,9 +162,15 @@ def _reinforce(
     base, tokenizer = _base(config)
     model, critic = prepared(base, config, given["start"])
 
-    def player(step: str) -> Policy:
+    def player(step: Step) -> LLM:
         """The frozen agent of this step, greedy: the same weights with an adapter of its own, or a model of its own."""
         folder, plays, name = frozen.get(step), model, ""
+        if folder is not None and folder.is_file():
+            from memory_r1.llm.embedded import EmbeddedLLM
+
+            # One prompt at a time: side by side, batches of another size would round otherwise.
+            served = model_file(config.model)
+            return EmbeddedLLM(served, adapters={step: folder}, context_tokens=config.context, parallel=1)
         if config.lora.rank == 0:
             plays = _base(config if folder is None else replace(config, model=str(folder)))[0].to(model.device)
         elif folder is not None:
@@ -161,7 +178,7 @@ def _reinforce(
             name = step
         return Policy(plays, tokenizer, temperature=0, adapter=name, context_tokens=config.context, name="frozen")
 
-    manager = player("manage") if frozen.get("manage") else None
+    manager: LLM | None = player("manage") if frozen.get("manage") else None
     if config.agent == "manager" and config.replay == "policy":
         manager = Policy(model, tokenizer, temperature=0, context_tokens=config.context)
     samples = samples_for(
