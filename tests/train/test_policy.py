@@ -100,15 +100,15 @@ def test_the_packing_of_two_replies() -> None:
     assert packed.positions_S.tolist() == [0, 1, 2, 3, 4, 3]
     assert packed.before_N.tolist() == [2, 3, 2]
     assert packed.targets_N.tolist() == [4, 5, 6]
-    seen = block_mask(packed.owner_S, packed.owner_S, torch.float32)[0, 0] == 0
-    assert seen.int().tolist() == [
-        [1, 0, 0, 0, 0, 0],
-        [1, 1, 0, 0, 0, 0],
-        [1, 1, 1, 0, 0, 0],
-        [1, 1, 1, 1, 0, 0],
-        [1, 1, 1, 1, 1, 0],
-        [1, 1, 1, 0, 0, 1],
-    ]
+    assert packed.layout.P == 3
+    assert packed.layout.place_GT.tolist() == [[0, 1], [2, 0]]
+    assert packed.layout.there_GT.tolist() == [[True, True], [True, False]]
+
+
+def test_what_growing_replies_see() -> None:
+    owner_S = torch.tensor([-1, -1, -1, 0, 1, 0])  # a prompt, a token of each of two replies, another of the first
+    seen = block_mask(owner_S[-3:], owner_S, torch.float32)[0, 0] == 0
+    assert seen.int().tolist() == [[1, 1, 1, 1, 0, 0], [1, 1, 1, 0, 1, 0], [1, 1, 1, 1, 0, 1]]
 
 
 def test_only_the_last_tokens_of_a_reply_are_scored() -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from memory_r1.train.policy import activation_dtype, block_mask, pack
+from memory_r1.train.attention import Layout, share_prompts
+from memory_r1.train.policy import pack
 
 
 class Critic(nn.Module):  # type: ignore[misc]
@@ -28,8 +29,9 @@ class Critic(nn.Module):  # type: ignore[misc]
     def get_input_embeddings(self) -> Any:
         return self.backbone.get_input_embeddings()
 
-    def forward(self, ids_1S: Tensor, positions_1S: Tensor, mask_11SS: Tensor, before_N: Tensor) -> Tensor:
-        output = self.backbone(input_ids=ids_1S, position_ids=positions_1S, attention_mask=mask_11SS, use_cache=False)
+    def forward(self, ids_1S: Tensor, positions_1S: Tensor, layout: Layout, before_N: Tensor) -> Tensor:
+        share_prompts(self.backbone)
+        output = self.backbone(input_ids=ids_1S, position_ids=positions_1S, layout=layout, use_cache=False)
         hidden_NH = output.last_hidden_state[0, before_N]
         return self.head(hidden_NH.to(self.head.weight.dtype))[:, 0].float()
 
@@ -53,6 +55,5 @@ def group_values(critic: Any, prompt_ids: Sequence[int], replies: Sequence[Seque
     """The value before each token of G replies to one prompt, (G, T), padded with 0: one pass, as in `score_group`."""
     device = next(critic.parameters()).device
     packed = pack(prompt_ids, replies, device)
-    mask = block_mask(packed.owner_S, packed.owner_S, activation_dtype(critic, device))
-    values_N = critic(packed.ids_S[None], packed.positions_S[None], mask, packed.before_N)
+    values_N = critic(packed.ids_S[None], packed.positions_S[None], packed.layout, packed.before_N)
     return torch.nn.utils.rnn.pad_sequence(list(values_N.split(list(packed.lengths))), batch_first=True)

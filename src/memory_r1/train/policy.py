@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from memory_r1.errors import InvalidInput
+from memory_r1.train.attention import Layout, layout_of, share_prompts
 from memory_r1.types import Prompt, Reply
 
 _PROMPT = -1  # owner of the prompt's tokens; replies are 0..G-1
@@ -52,7 +53,7 @@ class Packed(NamedTuple):
 
     ids_S: Tensor
     positions_S: Tensor
-    owner_S: Tensor
+    layout: Layout
     before_N: Tensor
     targets_N: Tensor
     lengths: tuple[int, ...]
@@ -69,18 +70,19 @@ def pack(
     if not P or not replies or not all(map(len, replies)):
         raise InvalidInput("a group needs a prompt and replies of at least one token each")
     lengths = tuple(map(len, replies) if last is None else last)
-    ids, positions, owner = list(prompt_ids), list(range(P)), [_PROMPT] * P
+    ids, positions = list(prompt_ids), list(range(P))
     before, targets = list[int](), list[int]()
-    for g, (reply, length) in enumerate(zip(replies, lengths, strict=True)):
+    for reply, length in zip(replies, lengths, strict=True):
         start = len(ids)
         before += [P - 1, *range(start, start + len(reply) - 1)][len(reply) - length :]
         targets += reply[len(reply) - length :]
         ids += reply
         positions += range(P, P + len(reply))
-        owner += [g] * len(reply)
-    ids_S, positions_S, owner_S = (torch.tensor(column, device=device) for column in (ids, positions, owner))
-    before_N, targets_N = (torch.tensor(column, device=device) for column in (before, targets))
-    return Packed(ids_S, positions_S, owner_S, before_N, targets_N, lengths)
+    ids_S, positions_S, before_N, targets_N = (
+        torch.tensor(column, device=device) for column in (ids, positions, before, targets)
+    )
+    layout = layout_of(P, tuple(map(len, replies)), device)
+    return Packed(ids_S, positions_S, layout, before_N, targets_N, lengths)
 
 
 def block_mask(owner_Q: Tensor, owner_S: Tensor, dtype: torch.dtype) -> Tensor:
@@ -109,8 +111,7 @@ def score_group(
     """Log-probabilities of G replies to one prompt, with gradients where they are on, all from one forward pass.
 
     Only the tokens that are scored, the `last` so many of each reply (by default all), are projected on the
-    vocabulary. The model may be wrapped (PEFT, DDP); its attention must be "sdpa" or "eager", since flash attention
-    takes no such mask.
+    vocabulary. The model may be wrapped (PEFT, DDP); from here on it attends as `share_prompts` has it.
     """
     logits_NV, packed = _packed_logits(model, prompt_ids, replies, last)
     logits_NV = logits_NV.float() / temperature
@@ -131,12 +132,12 @@ def score_group(
 def _packed_logits(
     model: Any, prompt_ids: Sequence[int], replies: Sequence[Sequence[int]], last: Sequence[int] | None
 ) -> tuple[Tensor, Packed]:
-    first = next(model.parameters())
-    packed = pack(prompt_ids, replies, first.device, last)
+    share_prompts(model)
+    packed = pack(prompt_ids, replies, next(model.parameters()).device, last)
     output = model(
         input_ids=packed.ids_S[None],
         position_ids=packed.positions_S[None],
-        attention_mask=block_mask(packed.owner_S, packed.owner_S, activation_dtype(model, first.device)),
+        layout=packed.layout,
         logits_to_keep=packed.before_N,
         use_cache=False,
     )
