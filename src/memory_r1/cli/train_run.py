@@ -213,7 +213,9 @@ def _clone(
     from memory_r1.train.sources import gold_pairs, samples_for, task_of
 
     if teacher is None and given["data"].partition(":")[0] in ("synthetic", "bank"):
-        pairs = [Pair(*one) for one in gold_pairs(given["data"], config, embedder)]
+        found = gold_pairs(given["data"], config, embedder)
+        with click.progressbar(found, label="reading", file=sys.stderr, show_pos=True) as bar:
+            pairs = [Pair(*one) for one in bar]
     elif teacher is None:
         raise InvalidInput(f"{given['data']} needs a --teacher to be cloned")
     else:
