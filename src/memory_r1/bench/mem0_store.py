@@ -53,10 +53,10 @@ def measure(
     say(f"Mem0 {VERSION}: {biggest:,} adds one by one, about {biggest * 0.03 / 60:.0f} minutes")
     worker = Path(__file__).with_name("mem0_store_worker.py")
     home = {"MEM0_TELEMETRY": "False", "MEM0_DIR": str(folder / "mem0-home"), "ANONYMIZED_TELEMETRY": "False"}
-    return dict(json.loads(_run([str(python), str(worker), str(folder / "mem0.json")], {**os.environ, **home})))
+    return dict(json.loads(output_of([str(python), str(worker), str(folder / "mem0.json")], {**os.environ, **home})))
 
 
-def _run(command: Sequence[str], environment: dict[str, str]) -> str:
+def output_of(command: Sequence[str], environment: dict[str, str]) -> str:
     """The last line a command prints. Raises ModelUnavailable with the end of its errors when it fails."""
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:

@@ -33,24 +33,7 @@ def main(path: str) -> None:
         job = json.load(file)
     array = np.load(job["vectors"])
     texts = job["texts"] + job["more"] + job["queries"]
-    memory = Memory.from_config(
-        {
-            "vector_store": {
-                "provider": "qdrant",
-                "config": {
-                    "path": job["folder"],
-                    "on_disk": True,
-                    "collection_name": "bench",
-                    "embedding_model_dims": array.shape[1],
-                },
-            },
-            "history_db_path": f"{job['folder']}-history.db",
-            # Both are built and neither is used.
-            "llm": {"provider": "openai", "config": {"api_key": "none"}},
-            "embedder": {"provider": "openai", "config": {"api_key": "none"}},
-        }
-    )
-    memory.embedding_model = Lookup(dict(zip(texts, array.tolist(), strict=True)))
+    memory = memory_of(job["folder"], array, texts)
     found, filled = [], 0
     for size in job["sizes"]:
         start, fresh = time.perf_counter(), job["texts"][filled:size]
@@ -69,6 +52,29 @@ def main(path: str) -> None:
         )
     versions = {name: version(name) for name in ("mem0ai", "qdrant-client", "numpy")}
     print(json.dumps({"version": versions["mem0ai"], "versions": versions, "banks": found}))
+
+
+def memory_of(folder: str, vectors: Any, texts: list[str]) -> Any:
+    """Mem0 with a local Qdrant in `folder`, which finds in `vectors` those of `texts`."""
+    memory = Memory.from_config(
+        {
+            "vector_store": {
+                "provider": "qdrant",
+                "config": {
+                    "path": folder,
+                    "on_disk": True,
+                    "collection_name": "bench",
+                    "embedding_model_dims": vectors.shape[1],
+                },
+            },
+            "history_db_path": f"{folder}-history.db",
+            # Both are built and neither is used.
+            "llm": {"provider": "openai", "config": {"api_key": "none"}},
+            "embedder": {"provider": "openai", "config": {"api_key": "none"}},
+        }
+    )
+    memory.embedding_model = Lookup(dict(zip(texts, vectors.tolist(), strict=True)))
+    return memory
 
 
 def add(memory: Any, text: str) -> None:

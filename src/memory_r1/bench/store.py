@@ -82,6 +82,12 @@ def material(count: int, seed: int) -> Material:
     return Material(texts, more, queries, vectors)
 
 
+def sentences(count: int, seed: int) -> list[str]:
+    """Texts like those that are stored here, for others to measure with."""
+    rng = np.random.default_rng(seed)
+    return _sentences(rng, _vocabulary(rng), count, 8, 25)
+
+
 def _vocabulary(rng: np.random.Generator, size: int = 5_000) -> list[str]:
     """Different words of one to three syllables, short ones first, as frequent words are."""
     syllables = [consonant + vowel for consonant in "bcdfghjklmnprstvwz" for vowel in "aeiou"]

@@ -10,6 +10,7 @@ import click
 from memory_r1.cli import bench_run
 from memory_r1.cli.options import as_json, model_file
 from memory_r1.cli.output import Group, show
+from memory_r1.errors import InvalidInput
 
 
 @click.group(cls=Group)
@@ -71,6 +72,27 @@ def retrieval(data: str, out: Path | None, as_json: bool) -> None:
 
     result = bench_retrieval.run(open_dataset(data), default_embedder(), out, lambda line: click.echo(line, err=True))
     show(result, as_json, [bench_retrieval.table(result)])
+
+
+@bench.command()
+@click.option("--entries", default=100_000, show_default=True, help="In the bank before.")
+@click.option("--clients", default=50, show_default=True, type=click.IntRange(1))
+@click.option("--seconds", default=60.0, show_default=True)
+@click.option("--against", type=click.Choice(["mem0"]), help="Let as many threads call Mem0 2.2.1's library, too.")
+@click.option("--seed", default=0, show_default=True)
+@_OUT
+@as_json
+def serving(
+    entries: int, clients: int, seconds: float, against: str | None, seed: int, out: Path | None, as_json: bool
+) -> None:
+    """Measure the server under many clients. Adds and searches mixed; nothing acknowledged may be lost."""
+    try:
+        from memory_r1.serve import load
+    except ModuleNotFoundError as error:
+        raise InvalidInput("this needs the server's extra: pip install 'memory-r1[serve]'") from error
+
+    result = load.run(entries, clients, seconds, out, against, seed, say=lambda line: click.echo(line, err=True))
+    show(result, as_json, [load.table(result)])
 
 
 @bench.command()
