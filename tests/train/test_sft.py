@@ -25,7 +25,7 @@ from memory_r1.train.learn import prepared
 from memory_r1.train.policy import Policy
 from memory_r1.train.runs import Run
 from memory_r1.train.samples import answer_samples, manager_samples
-from memory_r1.train.sft import CloneTrainer, Pair, clone, shared_length, teacher_pairs, tokenised
+from memory_r1.train.sft import CloneTrainer, Pair, balanced, clone, shared_length, teacher_pairs, tokenised
 from memory_r1.types import Message, Prompt
 
 SFT = replace(CONFIG, algo="sft", steps=40, groups=1, group_size=2, learning_rate=2e-2, save_every=20)
@@ -69,6 +69,14 @@ def test_what_prompts_begin_with_alike_is_read_once_for_trls_own_loss_and_gradie
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     assert len(shared) > 0
     torch.testing.assert_close(shared, stock, rtol=1e-4, atol=1e-7)
+
+
+def test_the_rarer_operations_are_repeated() -> None:
+    add, update, noop = (Pair(ASKED[0], reply) for reply in ('{"operation": "ADD"}', UPDATE, '{"operation": "NOOP"}'))
+    other = Pair(ASKED[1], '{"operation": "ADD"}')
+    third = Pair(ASKED[1], '{"operation": "ADD"} ')
+    assert balanced([add, update, other, noop, third]) == [add, other, third, update, update, update, noop, noop, noop]
+    assert balanced([]) == []
 
 
 def test_what_is_learned_is_never_shared() -> None:

@@ -209,7 +209,7 @@ def _clone(
 ) -> Path:
     del frozen
     from memory_r1.train.learn import prepared
-    from memory_r1.train.sft import Pair, clone, teacher_pairs
+    from memory_r1.train.sft import Pair, balanced, clone, teacher_pairs
     from memory_r1.train.sources import gold_pairs, samples_for, task_of
 
     if teacher is None and given["data"].partition(":")[0] in ("synthetic", "bank"):
@@ -224,7 +224,7 @@ def _clone(
         pairs = list(teacher_pairs(task_of(samples, config, embedder), teacher))
     base, tokenizer = _base(config)
     model, _ = prepared(base, replace(config, algo="sft"), given["start"])
-    return clone(config, run, model, tokenizer, pairs, progress=progress)
+    return clone(config, run, model, tokenizer, balanced(pairs) if config.balance else pairs, progress=progress)
 
 
 def _base(config: TrainConfig) -> tuple[Any, Any]:

@@ -60,7 +60,7 @@ class TrainConfig:
     `learning_rate` and `critic_rate` stay constant after `warmup` steps. `kl` weighs the divergence from the policy
     that training began with, taken from the loss or, as verl can, from each token's reward (`kl_in`). `loss` says how
     tokens are averaged: "dapo" all tokens of a step alike (verl's default), "grpo" within each reply first, "dr_grpo"
-    by a constant. `scale` divides a group's advantages by its standard deviation. `resample` draws another sample,
+    by a constant. `balance`, of sft alone, repeats the rarer operations until all are equally frequent. `scale` divides a group's advantages by its standard deviation. `resample` draws another sample,
     at most so often, for a group whose rewards are all the same. Of PPO alone are `gamma`, `lam`, `value_clip` and
     `critic_warmup`, the first steps in which only the critic learns. `context` caps the tokens of prompt and reply.
     `related` and `retrieved` are how many memories the manager and the Answer Agent see. At most `guarded` questions
@@ -97,6 +97,7 @@ class TrainConfig:
     related: int = 3
     retrieved: int = 60
     guarded: int = GUARDED
+    balance: bool = False
     replay: Literal["teacher", "policy"] = "teacher"
     seed: int = 0
     save_every: int = 10

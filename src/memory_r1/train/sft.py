@@ -7,6 +7,7 @@ the prompts of a micro-batch begin with alike, such as the manager's instruction
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from trl import SFTConfig, SFTTrainer
 
 from memory_r1.errors import InvalidInput
 from memory_r1.flow import LLM
+from memory_r1.replies import json_object
 from memory_r1.train.checkpoints import Guarded, order, shared_settings
 from memory_r1.train.config import TrainConfig
 from memory_r1.train.episodes import Task, play
@@ -68,6 +70,18 @@ def teacher_pairs(task: Task, teacher: LLM, *, at_least: float | None = None) ->
         if at_least is None or rollout.reward.total >= at_least:
             for prompt, reply in rollout.exchanges:
                 yield Pair(prompt, reply.text)
+
+
+def balanced(pairs: Sequence[Pair]) -> list[Pair]:
+    """Pairs in which each operation is decided as often as the most frequent one: the others' are repeated in turn.
+
+    Most facts are to be added, and few merged with a memory; a small model clones what is frequent first.
+    """
+    by_operation: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        by_operation.setdefault(str((json_object(pair.reply) or {}).get("operation")), []).append(pair)
+    most = max(map(len, by_operation.values()), default=0)
+    return [pair for group in by_operation.values() for pair in islice(cycle(group), most)]
 
 
 def tokenised(pairs: Iterable[Pair], tokenizer: Any, context: int) -> list[dict[str, list[int]]]:
