@@ -27,7 +27,7 @@ export function view() {
   const result = h("div", { class: "result", "aria-live": "polite" });
   const go = h("button", { type: "submit", class: "primary" }, "Remember");
   const field = (name, input, hint) => h("label", { class: "field", for: input.id }, name, input, hint && h("span", { class: "hint" }, hint));
-  const node = h("section", { "aria-labelledby": "add-title" }, h("div", { class: "bar" }, h("h1", { id: "add-title" }, "Add a memory")),
+  const node = h("section", { class: "narrow", "aria-labelledby": "add-title" }, h("div", { class: "bar" }, h("h1", { id: "add-title" }, "Add a memory")),
     h("form", { class: "addform", submit: (event) => { event.preventDefault(); send(); }, keydown: (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) send(); } },
       whose,
       field("What was said", text, "A blank line begins the next message, and “Ana: …” says who speaks. Ctrl-Enter sends."),
@@ -87,5 +87,5 @@ function line(one, trying) {
   const before = one.previous_memory;
   return h("li", { class: "operation arrived", tabindex: 0, "data-item": true, "data-open": one.id && !trying ? `#/memories/${encodeURIComponent(one.id)}` : null },
     h("div", { class: "head" }, badge(one.event), one.reason && h("span", { class: "soft" }, one.reason), !trying && h("span", { class: "at soft" }, `#${one.operation}`)),
-    one.event === "UPDATE" && before ? diff(before, one.memory) : h("p", { class: "diff" }, h(one.event === "DELETE" ? "del" : one.event === "ADD" ? "ins" : "span", {}, one.memory || before || "")));
+    one.event === "UPDATE" && before ? diff(before, one.memory) : h("p", { class: "diff alone" }, h(one.event === "DELETE" ? "del" : one.event === "ADD" ? "ins" : "span", {}, one.memory || before || "")));
 }

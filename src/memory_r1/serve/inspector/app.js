@@ -42,13 +42,19 @@ function show() {
     return;
   }
   const view = made[name] ??= { ...VIEWS[name]({ open }), seen: -1 };
-  if (current !== view) main.replaceChildren(view.node);
+  if (current !== view) {
+    if (current) current.scroll = scrollY;
+    main.replaceChildren(view.node);
+    scrollTo(0, view.scroll || 0);
+    if (current) main.focus({ preventScroll: true });
+  }
   current = view;
   view.show?.(id);
-  if (view.seen !== state.version && !(view.once && view.seen >= 0 && view.scope === state.scope)) {
+  const same = view.seen >= 0 && view.scope === state.scope;
+  if (view.seen !== state.version && !(view.once && same)) {
     view.seen = state.version;
     view.scope = state.scope;
-    view.load();
+    view.load(same);
   }
 }
 
@@ -89,9 +95,12 @@ function step(by) {
   return next.scrollIntoView({ block: "nearest" });
 }
 
-function press(selector) {
-  const found = [...main.querySelectorAll(selector)].find((one) => one.offsetParent !== null);
-  found?.click();
+const seen = (selector) => [...main.querySelectorAll(selector)].find((one) => one.offsetParent !== null);
+const press = (selector) => seen(selector)?.click();
+function write() {
+  const field = seen("[data-search]");
+  field?.focus();
+  return field !== undefined;
 }
 
 function theme() {
@@ -101,10 +110,10 @@ function theme() {
 }
 
 const KEYS = {
-  "/": () => { const field = [...main.querySelectorAll("[data-search]")].find((one) => one.offsetParent !== null); field ? field.focus() : open("#/memories"); },
+  "/": () => write() || open("#/memories"), a: () => { open("#/add"); show(); write(); },
   j: () => step(1), ArrowDown: () => step(1), k: () => step(-1), ArrowUp: () => step(-1),
   u: () => document.activeElement.closest("[data-item]")?.querySelector("[data-undo]")?.click(),
-  n: () => press("[data-more]"), r: () => press("[data-refresh]"), a: () => open("#/add"), s: askForScope, t: theme, "?": showHelp,
+  n: () => press("[data-more]"), r: () => press("[data-refresh]"), s: askForScope, t: theme, "?": showHelp,
   Escape: () => current?.leave?.(),
 };
 NAMES.forEach((name, i) => { KEYS[i + 1] = () => open(`#/${name}`); });

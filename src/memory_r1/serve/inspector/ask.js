@@ -10,7 +10,7 @@ export function view() {
   const asOf = h("input", { type: "datetime-local", id: "ask-as-of" });
   const result = h("div", { class: "result", "aria-live": "polite" });
   const go = h("button", { type: "submit", class: "primary" }, "Ask");
-  const node = h("section", { "aria-labelledby": "ask-title" }, h("div", { class: "bar" }, h("h1", { id: "ask-title" }, "Ask")),
+  const node = h("section", { class: "narrow", "aria-labelledby": "ask-title" }, h("div", { class: "bar" }, h("h1", { id: "ask-title" }, "Ask")),
     h("form", { class: "askform", submit: (event) => { event.preventDefault(); ask(); } }, h("div", { class: "inline" }, question, go),
       h("details", {}, h("summary", {}, "As of another time"), h("label", { class: "field" }, "The memory as it was on", asOf))),
     result);

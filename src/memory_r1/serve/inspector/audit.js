@@ -17,7 +17,7 @@ const ABOUT = {
 
 export function view() {
   const result = h("div", { class: "result", "aria-live": "polite" });
-  const node = h("section", { "aria-labelledby": "audit-title" }, h("div", { class: "bar" }, h("h1", { id: "audit-title" }, "Audit"), button("Run again", () => run(), { class: "quiet", "data-refresh": true })), result);
+  const node = h("section", { class: "narrow", "aria-labelledby": "audit-title" }, h("div", { class: "bar" }, h("h1", { id: "audit-title" }, "Audit"), button("Run again", () => run(), { class: "quiet", "data-refresh": true })), result);
   let asked = 0;
 
   async function run() {

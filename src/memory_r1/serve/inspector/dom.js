@@ -41,6 +41,13 @@ export const number = (value, digits = 0) =>
 export const plural = (n, one, many = `${one}s`) => `${number(n)} ${n === 1 ? one : many}`;
 export const shown = (value) => typeof value === "string" ? value : JSON.stringify(value);
 
+// Draw anew what holds items, and leave the focus on the item that had it.
+export function redraw(draw) {
+  const item = document.activeElement?.closest("[data-item][data-id]");
+  draw();
+  if (item && !item.isConnected) document.querySelector(`[data-item][data-id="${CSS.escape(item.dataset.id)}"]`)?.focus({ preventScroll: true });
+}
+
 // -- what a view says when it has nothing to show
 
 export const notice = (title, text, ...more) => h("div", { class: "empty" }, h("h2", {}, title), text && h("p", {}, text), more);

@@ -22,11 +22,11 @@ export function row(entry, { mark = null, current = false, score = true } = {}) 
     !sameScope(idsOf(entry), state.scope) && h("span", {}, scopeName(entry)),
     entry.expiration_date && h("span", {}, "until ", time(entry.expiration_date)),
     ...extras(entry).slice(0, 4).map(([name, value]) => chip(name, value)),
+    score && entry.score !== undefined && bar(entry),
   ];
   return h("li", { class: "row" }, h("a", { href: `#/memories/${encodeURIComponent(entry.id)}`, "data-item": true, "data-id": entry.id, "aria-current": current ? "true" : null },
     h("span", { class: "text" }, mark, entry.memory),
-    h("span", { class: "meta" }, bits),
-    score && entry.score !== undefined && bar(entry)));
+    h("span", { class: "meta" }, bits)));
 }
 
 function bar(entry) {

@@ -1,7 +1,7 @@
 // The bank of a scope: searched, filtered, as of any time; and one entry with its history.
 
 import { get, post, put, remove } from "./api.js";
-import { button, h, instant, loading, notice, number, plural, problem, shown, time, toast } from "./dom.js";
+import { button, h, instant, loading, notice, number, plural, problem, redraw, shown, time, toast } from "./dom.js";
 import { chip, extras, row } from "./entries.js";
 import { operation, reversals } from "./operations.js";
 import { changed, heldBy, idsOf, scopeName, state } from "./state.js";
@@ -33,7 +33,7 @@ export function view({ open }) {
     h("div", { class: "inline" }, field("As it was on", asOf), h("label", { class: "check" }, expired, "also what has expired"))));
   for (const input of [which, from, until, asOf, expired]) input.addEventListener("change", () => load());
   let typing = 0;
-  query.addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(load, 250); });
+  query.addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(() => load(), 250); });
 
   function addRule() {
     if (!key.value.trim() || !value.value.trim()) return (key.value.trim() ? value : key).focus();
@@ -64,38 +64,38 @@ export function view({ open }) {
   const list = h("ol", { class: "rows", id: "memory-list" }), foot = h("div", { class: "more" }), count = h("p", { class: "soft small", role: "status" });
   const detail = h("aside", { class: "detail", "aria-label": "One memory", "aria-live": "polite" });
   const node = h("section", { class: "split", "aria-labelledby": "memories-title" },
-    h("div", { class: "side" }, h("div", { class: "bar" }, h("h1", { id: "memories-title" }, "Memories"), button("Refresh", () => load(), { class: "quiet", "data-refresh": true })),
+    h("div", { class: "side" }, h("div", { class: "bar" }, h("h1", { id: "memories-title" }, "Memories"), button("Refresh", () => load(true), { class: "quiet", "data-refresh": true })),
       h("div", { class: "searchbox" }, query), more, chips, count, list, foot),
     detail);
   let entries = [], opened = null, asked = 0, pages = 1, told = 0;
 
-  async function page(skip) {
+  async function page(skip, size) {
     const text = query.value.trim(), chosen = filter(), then = asOf.value ? instant(asOf.value) : null;
     if (text) {
-      const { results } = await post("search", { query: text, ...state.scope, top_k: PAGE * pages, filters: chosen, as_of: then, show_expired: expired.checked });
-      return { results, whole: true, over: results.length < PAGE * pages };
+      const { results } = await post("search", { query: text, ...state.scope, top_k: size * pages, filters: chosen, as_of: then, show_expired: expired.checked });
+      return { results, whole: true, over: results.length < size * pages };
     }
-    const { results } = await get("memories", { ...state.scope, top_k: PAGE, skip, order: "newest", filters: chosen && JSON.stringify(chosen), as_of: then, show_expired: expired.checked || null });
-    return { results, whole: false, over: results.length < PAGE };
+    const { results } = await get("memories", { ...state.scope, top_k: size, skip, order: "newest", filters: chosen && JSON.stringify(chosen), as_of: then, show_expired: expired.checked || null });
+    return { results, whole: false, over: results.length < size };
   }
 
-  async function fill(first) {
+  async function fill(first, size = PAGE) {
     const mine = ++asked;
     foot.replaceChildren(loading(asOf.value ? "Rebuilding the bank as it was…" : "Loading…"));
     try {
-      const found = await page(first ? 0 : entries.length);
+      const found = await page(first ? 0 : entries.length, size);
       if (mine !== asked) return;
       const begun = found.whole || first ? 0 : entries.length;
       entries = begun ? [...entries, ...found.results] : found.results;
       for (const entry of entries.slice(begun)) for (const [name] of extras(entry)) if (!seen.has(name)) seen.add(name);
       keys.replaceChildren(...[...seen].map((name) => h("option", { value: name })));
       const rows = entries.slice(begun).map((entry) => row(entry, { current: entry.id === opened }));
-      if (begun) list.append(...rows); else list.replaceChildren(...rows);
+      redraw(() => begun ? list.append(...rows) : list.replaceChildren(...rows));
       tell(found);
     } catch (error) {
       if (mine !== asked) return;
       if (first) { list.replaceChildren(); count.textContent = ""; }
-      foot.replaceChildren(problem(error, () => fill(first)));
+      foot.replaceChildren(problem(error, () => fill(first, size)));
     }
   }
 
@@ -116,11 +116,12 @@ export function view({ open }) {
     load();
   }
 
-  function load() {
-    pages = 1;
+  // `same`: what is looked for is as before, and so many entries stay on the page as there were.
+  function load(same = false) {
+    const searching = query.value.trim() !== "";
+    if (!same) pages = 1;
     draw();
-    if (!entries.length) list.replaceChildren();
-    return Promise.all([fill(true), opened ? look() : null]);
+    return Promise.all([fill(true, same && !searching ? Math.min(10_000, Math.max(PAGE, entries.length)) : PAGE), opened ? look() : null]);
   }
 
   // -- one entry
@@ -138,7 +139,7 @@ export function view({ open }) {
       const history = await get(`${path}/history`);
       const gone = history.findLast((one) => one.event !== "NOOP")?.event === "DELETE" || history.every((one) => one.event === "PURGE");
       const entry = gone ? null : await get(path);
-      if (mine === told) detail.replaceChildren(...tellOf(id, entry, history));
+      if (mine === told) redraw(() => detail.replaceChildren(...tellOf(id, entry, history)));
     } catch (error) {
       if (mine === told) detail.replaceChildren(back(), error.code === "not_found" ? notice("This memory is not here", "It was erased for good, or belongs to a scope that is not yours.") : problem(error, look));
     }
@@ -150,7 +151,7 @@ export function view({ open }) {
     const by = reversals(history), last = history.findLast((one) => one.old_memory ?? one.new_memory);
     const text = h("p", { class: entry ? "whole" : "whole gone" }, entry ? entry.memory : last?.old_memory ?? last?.new_memory ?? "");
     const lines = entry ? [
-      ["happened", entry.event_time && time(entry.event_time)], ["told by", entry.speaker], ["written", time(entry.created_at)],
+      ["happened", entry.event_time && Math.abs(new Date(entry.event_time) - new Date(entry.created_at)) > 60000 && time(entry.event_time)], ["told by", entry.speaker], ["written", time(entry.created_at)],
       ["changed", entry.updated_at !== entry.created_at && time(entry.updated_at)], ["expires", entry.expiration_date && time(entry.expiration_date)], ["belongs to", scopeName(idsOf(entry))],
     ] : [];
     lines.push(["id", h("code", {}, id)]);
@@ -190,8 +191,11 @@ export function view({ open }) {
     }
   }
 
+  let above = 0; // where the list stood, on a phone, where the entry takes its place
   function show(id) {
     if (id === opened && detail.children.length) return null;
+    if (opened === null) above = scrollY;
+    if (matchMedia("(max-width: 820px)").matches) requestAnimationFrame(() => scrollTo(0, id === null ? above : 0));
     opened = id;
     return look();
   }

@@ -14,8 +14,8 @@ function body(one) {
   const { old_memory: before, new_memory: after } = one;
   if (before !== null && after !== null && one.event !== "ADD")
     return before === after ? h("p", { class: "diff" }, after, h("span", { class: "soft" }, " (the words stayed; its date, expiry or metadata changed)")) : diff(before, after);
-  if (one.event === "DELETE" && before !== null) return h("p", { class: "diff" }, h("del", {}, before));
-  if (after !== null) return h("p", { class: "diff" }, h("ins", {}, after));
+  if (one.event === "DELETE" && before !== null) return h("p", { class: "diff alone" }, h("del", {}, before));
+  if (after !== null) return h("p", { class: "diff alone" }, h("ins", {}, after));
   if (one.fact !== null) return h("p", { class: "diff soft" }, one.fact);
   return null;
 }

@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { chart, swatch } from "./chart.js";
-import { button, h, loading, notice, number, problem, time } from "./dom.js";
+import { button, dayOf, h, loading, notice, number, problem } from "./dom.js";
 
 const MOST = 4;
 
@@ -36,7 +36,7 @@ export function view() {
       return h("li", {}, h("label", { class: on >= 0 ? "run on" : "run" }, h("input", { type: "checkbox", checked: on >= 0, disabled: !run.steps, "data-item": true, change: (event) => choose(run.name, event.target) }),
         h("span", { class: "run-name" }, run.name, on >= 0 && chosen.length > 1 && swatch({ colour: on + 1, dash: 0 })),
         h("span", { class: "soft small" }, run.problem ? run.problem : [run.agent, run.algo, run.model].filter(Boolean).join(" · ")),
-        h("span", { class: "small run-state" }, `${number(run.steps)}${run.planned ? ` of ${number(run.planned)}` : ""} steps`, run.reward !== null && ` · reward ${number(run.reward, 3)}`, run.date && [" · ", time(run.date)])));
+        h("span", { class: "small run-state" }, `${number(run.steps)}${run.planned ? ` of ${number(run.planned)}` : ""} steps`, run.reward !== null && ` · reward ${number(run.reward, 3)}`, run.date && ` · ${dayOf(run.date)}`)));
     })));
   }
 
