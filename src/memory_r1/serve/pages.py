@@ -26,9 +26,21 @@ _HEADERS = {
 }
 
 
-_FILES = ("style.css", "icon.svg", "theme.js", "api.js", "dom.js", "state.js", "diff.js", "chart.js", "app.js") + (
-    *("dialogs.js", "entries.js", "operations.js", "memories.js", "timeline.js", "ask.js", "add.js", "audit.js"),
-    *("training.js", "docs.js"),
+_FILES = (
+    *(
+        "style.css",
+        "icon.svg",
+        "theme.js",
+        "app.js",
+        "api.js",
+        "dom.js",
+        "state.js",
+        "diff.js",
+        "chart.js",
+        "dialogs.js",
+    ),
+    *("entries.js", "operations.js", "memories.js", "timeline.js", "ask.js", "add.js", "audit.js", "training.js"),
+    "docs.js",
 )
 _AT = {"/inspector": "index.html", "/docs": "docs.html"} | {f"/inspector/{name}": name for name in _FILES}
 
