@@ -308,15 +308,19 @@ class Memory:
         run_id: str | None = None,
         limit: int | None = None,
         top_k: int | None = None,
+        skip: int = 0,
+        newest_first: bool = False,
         filters: Mapping[str, Any] | None = None,
         as_of: When | None = None,
         show_expired: bool = False,
     ) -> dict[str, Any]:
-        """Every entry of a scope, oldest first: {"results": [{"id", "memory", …}]}."""
+        """Every entry of a scope, oldest first: {"results": [{"id", "memory", …}]}. `skip` leaves the first out."""
         scope, rest = split_scope(filters, user_id=user_id, agent_id=agent_id, run_id=run_id)
         k = None if limit is None and top_k is None else how_many(limit, top_k, 0)
         with self._bank_at(as_of, scope) as bank:
-            found = bank.all(scope, filters=rest, limit=k, show_expired=show_expired)
+            found = bank.all(
+                scope, filters=rest, limit=k, skip=skip, newest_first=newest_first, show_expired=show_expired
+            )
         return {"results": [entry_dict(entry) for entry in found]}
 
     def history(self, memory_id: str) -> list[dict[str, Any]]:

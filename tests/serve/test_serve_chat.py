@@ -14,8 +14,8 @@ from typing import Any
 import httpx
 import openai
 import pytest
-import uvicorn
 from fastapi.testclient import TestClient
+from serving import listening as serving_app
 from serving import said, serving
 
 from memory_r1 import Memory
@@ -244,18 +244,8 @@ def test_recall_goes_before_the_text_of_the_last_user_message() -> None:
 @contextmanager
 def listening(memory: Memory, keys: Keys, upstream: Upstream) -> Iterator[str]:
     """The server on a real port."""
-    app = create_app(memory, keys, upstream=HttpUpstream(upstream.url), settings=ME)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    (port,) = {each.getsockname()[1] for one in server.servers for each in one.sockets}
-    try:
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        server.should_exit = True
-        thread.join()
+    with serving_app(create_app(memory, keys, upstream=HttpUpstream(upstream.url), settings=ME)) as url:
+        yield f"{url}/v1"
 
 
 def test_openais_own_client_has_a_memory_by_its_base_url_alone(upstream: Upstream) -> None:

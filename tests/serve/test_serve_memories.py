@@ -120,6 +120,32 @@ def test_context_is_fenced_data(client: TestClient) -> None:
     assert client.post("/context", json={"query": "tea", "user_id": "bob"}).json() == {"context": ""}
 
 
+def test_a_listing_takes_a_filter_and_begins_at_either_end(client: TestClient) -> None:
+    for topic, text in (("pets", "I have a dog"), ("food", "I like tea"), ("pets", "I have a cat")):
+        body = {"messages": text, "user_id": "alice", "infer": False, "metadata": {"topic": topic}}
+        assert client.post("/memories", json=body).status_code == 200
+
+    def listed(**query: str) -> list[str]:
+        reply = client.get("/memories", params={"user_id": "alice", **query})
+        return [entry["memory"] for entry in reply.json()["results"]]
+
+    assert listed(order="newest") == ["I have a cat", "I like tea", "I have a dog"]
+    assert listed(order="newest", skip="1", top_k="1") == ["I like tea"]
+    assert listed(order="newest", filters='{"topic": "pets"}') == ["I have a cat", "I have a dog"]
+    assert listed(filters='{"topic": {"in": ["food"]}}', as_of="2200-01-01") == ["I like tea"]
+    for bad in ("{", "[" * 10_000, '"topic"', '{"user_id": {"ne": "alice"}}'):
+        reply = client.get("/memories", params={"user_id": "alice", "filters": bad})
+        assert (reply.status_code, reply.json()["error"]["code"]) == (400, "bad_filter"), bad
+
+
+def test_an_audit_of_many_is_counted_whole_and_listed_in_part(client: TestClient) -> None:
+    for text in ("I like tea", "I like tea", "I have a dog"):
+        added(client, text)
+    found = client.get("/audit", params={"user_id": "alice", "top_k": 2}).json()
+    assert found["counts"] == {"exact duplicate": 1, "never recalled": 3}
+    assert [one["kind"] for one in found["findings"]] == ["exact duplicate", "never recalled", "never recalled"]
+
+
 def test_audit_scopes_and_export_show_what_is_there(client: TestClient) -> None:
     added(client, "Alice likes tea")
     added(client, "alice likes tea.")

@@ -20,7 +20,7 @@ CHECKS = [not_a_server_error, response_schema_conformance, status_code_conforman
 PATHS = {
     *("/memories", "/memories/{memory_id}", "/memories/{memory_id}/history", "/search", "/reset", "/ask", "/context"),
     *("/operations", "/undo", "/audit", "/export", "/scopes", "/v1/chat/completions", "/v1/models"),
-    *("/health", "/ready", "/metrics"),
+    *("/health", "/ready", "/metrics", "/runs", "/runs/{name}"),
 }
 
 

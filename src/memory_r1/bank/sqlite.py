@@ -264,13 +264,16 @@ class MemoryBank:
         *,
         filters: Mapping[str, Any] | None = None,
         limit: int | None = None,
+        skip: int = 0,
+        newest_first: bool = False,
         show_expired: bool = False,
     ) -> list[MemoryEntry]:
         """Entries in the order they were added. `scope=None` reads every scope: for the file's owner only."""
         where, values = self._where(scope, filters, show_expired)
         with self._reading() as db:
-            sql = f"SELECT {ENTRY_COLUMNS} FROM entry WHERE {where} ORDER BY key LIMIT ?"
-            return [entry_of(row) for row in db.execute(sql, (*values, -1 if limit is None else limit))]
+            order = "key DESC" if newest_first else "key"
+            sql = f"SELECT {ENTRY_COLUMNS} FROM entry WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?"
+            return [entry_of(row) for row in db.execute(sql, (*values, -1 if limit is None else limit, skip))]
 
     def count(self, scope: Scope | None = None) -> int:
         where, values = self._where(scope, None, show_expired=True)

@@ -17,6 +17,7 @@ from memory_r1.types import Scope
 if TYPE_CHECKING:  # the extra may not be there
     from memory_r1.serve.chat import Upstream
     from memory_r1.serve.keys import Key
+    from memory_r1.serve.training import Runs
 
 _keys_file = click.option(
     "--keys",
@@ -45,6 +46,11 @@ _keys_file = click.option(
 @click.option(
     "--max-body", type=click.IntRange(1), default=1 << 20, show_default=True, help="Bytes of a request at most."
 )
+@click.option(
+    "--runs",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Show the curves of the training runs that lie in this folder.",
+)
 @click.option("--access-log", is_flag=True, help="Log a line for each request.")
 @options(_keys_file, model, db)
 def serve(
@@ -58,6 +64,7 @@ def serve(
     user: str,
     rate: float,
     max_body: int,
+    runs: Path | None,
     access_log: bool,
     keys_file: Path | None,
     db: Path | None,
@@ -96,8 +103,8 @@ def serve(
     )
     with open_memory(db, **llm) as memory:
         upstream = _upstream(upstream_url, upstream_model, upstream_key, llm)
-        app = create_app(memory, keys, upstream=upstream, settings=settings)
-        click.echo(f"http://{_shown(host)}:{port}/docs", err=True)
+        app = create_app(memory, keys, upstream=upstream, settings=settings, runs=_runs(runs))
+        click.echo(f"http://{_shown(host)}:{port}/inspector", err=True)
         # Without a limit for its shutdown, uvicorn waits for the requests that run.
         config = uvicorn.Config(
             app,
@@ -123,6 +130,14 @@ def _upstream(url: str | None, name: str | None, key: str | None, llm: dict[str,
     if llm["base_url"] is not None:  # the memory's model answers chats, too, and can stream there
         return HttpUpstream(llm["base_url"], llm["model"], llm["api_key"])
     return None
+
+
+def _runs(folder: Path | None) -> Runs | None:
+    if folder is None:
+        return None
+    from memory_r1.train.shown import RunsFolder
+
+    return RunsFolder(folder)
 
 
 def is_loopback(host: str) -> bool:

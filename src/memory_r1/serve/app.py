@@ -14,7 +14,7 @@ from fastapi import FastAPI, Request, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.exceptions import HTTPException
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from memory_r1.errors import MemoryR1Error
 from memory_r1.memory import Memory
@@ -24,9 +24,11 @@ from memory_r1.serve.inbox import Inbox
 from memory_r1.serve.keys import Keys
 from memory_r1.serve.memories import memories_router
 from memory_r1.serve.metrics import CONTENT_TYPE, Metrics
+from memory_r1.serve.pages import pages_router
 from memory_r1.serve.refusals import Refusal, refusal_of
 from memory_r1.serve.schemas import Error
 from memory_r1.serve.service import Service, WhenModelDown, Workers
+from memory_r1.serve.training import Runs, training_router
 
 log = logging.getLogger("memory_r1.serve")
 
@@ -64,11 +66,16 @@ class Settings:
 
 
 def create_app(
-    memory: Memory, keys: Keys, *, upstream: Upstream | None = None, settings: Settings | None = None
+    memory: Memory,
+    keys: Keys,
+    *,
+    upstream: Upstream | None = None,
+    settings: Settings | None = None,
+    runs: Runs | None = None,
 ) -> FastAPI:
     """The ASGI application. `memory` and `keys` stay their owner's to close, after the application has ended.
 
-    `upstream` answers the chat endpoint; by default the memory's own model does.
+    `upstream` answers the chat endpoint; by default the memory's own model does. `runs`: the training runs to show.
     """
     chosen = settings or Settings()
     workers = Workers()
@@ -98,6 +105,7 @@ def create_app(
         version=version("memory-r1"),
         description=_ABOUT,
         lifespan=lifespan,
+        docs_url=None,  # FastAPI's page loads its scripts from elsewhere; pages.py has one of our own
         redoc_url=None,
         dependencies=[
             Security(HTTPBearer(auto_error=False)),
@@ -107,6 +115,8 @@ def create_app(
     )
     app.include_router(memories_router(service))
     app.include_router(chat_router(service, answering, chosen.chat))
+    app.include_router(training_router(runs, workers))
+    app.include_router(pages_router())
     _add_upkeep(app, service)
     _add_refusals(app, metrics)
     app.add_middleware(Guard, keys, metrics, chosen.limits, keys_required=chosen.keys_required, local=chosen.local)
@@ -123,10 +133,6 @@ def _chat_model(memory: Memory) -> Any:
 
 def _add_upkeep(app: FastAPI, service: Service) -> None:
     bank, workers = service.memory.bank, service.workers
-
-    @app.get("/", include_in_schema=False)
-    async def home() -> Response:
-        return RedirectResponse("/docs")
 
     @app.get("/health", tags=["upkeep"])
     async def health() -> dict[str, str]:
@@ -149,9 +155,7 @@ def _add_upkeep(app: FastAPI, service: Service) -> None:
     )
     async def metrics(request: Request) -> Response:
         """Counts for Prometheus. With keys on it needs one that is bound to no scope."""
-        if caller_of(request.scope).bound:
-            remedy = "Use a key made with `memory-r1 keys create --everybody`."
-            raise Refusal(403, "other_scope", "the counts are of all scopes", remedy)
+        caller_of(request.scope).check_everybody("the counts are")
         return Response(await workers.quick(service.metrics.text), media_type=CONTENT_TYPE)
 
 

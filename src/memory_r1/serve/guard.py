@@ -12,9 +12,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from memory_r1.serve.keys import Key, Keys
 from memory_r1.serve.metrics import Metrics
+from memory_r1.serve.pages import PAGES
 from memory_r1.serve.refusals import Refusal
 
-OPEN = frozenset({"/", "/health", "/ready", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
+OPEN = frozenset({"/", "/health", "/ready", "/openapi.json"}) | PAGES
 """Paths that need no key: they show no memory."""
 
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -39,6 +40,12 @@ class Caller:
             if value is not None and bound.get(name, value) != value:
                 raise Refusal(403, "other_scope", f"this key is for another {name}", f"Leave {name} out.")
         return {**bound, **{name: value for name, value in given.items() if value is not None}}
+
+    def check_everybody(self, what: str) -> None:
+        """Raises Refusal (403) when the key is bound to a scope. `what` is of all scopes, with its verb."""
+        if self.bound:
+            remedy = "Use a key made with `memory-r1 keys create --everybody`."
+            raise Refusal(403, "other_scope", f"{what} of all scopes", remedy)
 
 
 @dataclass(frozen=True, slots=True)

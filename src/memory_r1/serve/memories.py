@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,6 +16,7 @@ from starlette.responses import Response, StreamingResponse
 from memory_r1.audit import audit
 from memory_r1.bank.writes import check_metadata
 from memory_r1.dates import parse_time
+from memory_r1.errors import BadFilter
 from memory_r1.memory import added, entry_dict, found_dict, operation_dict, turns_of
 from memory_r1.serve import schemas
 from memory_r1.serve.guard import Caller, caller_of
@@ -75,13 +77,18 @@ def memories_router(service: Service) -> APIRouter:
     @router.get("/memories", tags=["memories"], responses=_returns(schemas.Entries))
     async def get_all(request: Request, query: Annotated[schemas.Listing, Query()]) -> Response:
         """The entries of a scope, oldest first."""
-        ids = caller_of(request.scope).ids(query.ids)
-        top_k = query.limit or query.top_k
         run = workers.slow if query.as_of else workers.quick
         found = await run(
-            memory.get_all, **ids, top_k=query.skip + top_k, as_of=query.as_of, show_expired=query.show_expired
+            memory.get_all,
+            **caller_of(request.scope).ids(query.ids),
+            top_k=query.limit or query.top_k,
+            skip=query.skip,
+            newest_first=query.order == "newest",
+            filters=_json_filter(query.filters),
+            as_of=query.as_of,
+            show_expired=query.show_expired,
         )
-        return Json({"results": found["results"][query.skip :]})
+        return Json(found)
 
     @router.delete("/memories", tags=["memories"], responses=_returns(schemas.DeletedAll))
     async def delete_all(request: Request, query: schemas.WhoseQuery) -> Response:
@@ -194,10 +201,14 @@ def memories_router(service: Service) -> APIRouter:
         """Duplicates, possible contradictions, stale and never-recalled entries. Nothing is changed."""
         scope = _scope(request, query)
         found = await workers.slow(audit, bank, scope, stale_after=timedelta(days=query.stale_days))
-        lines = [
-            {"kind": one.kind, "why": one.why, "entries": [entry_dict(entry) for entry in one.entries]} for one in found
-        ]
-        return Json({"findings": lines})
+        counts = Counter[str]()
+        lines = []
+        for one in found:
+            counts[one.kind] += 1
+            if query.top_k is None or counts[one.kind] <= query.top_k:
+                entries = [entry_dict(entry) for entry in one.entries]
+                lines.append({"kind": one.kind, "why": one.why, "entries": entries})
+        return Json({"findings": lines, "counts": counts})
 
     @router.get(
         "/export",
@@ -215,9 +226,10 @@ def memories_router(service: Service) -> APIRouter:
     @router.get("/scopes", tags=["log"], responses=_returns(schemas.Scopes))
     async def scopes(request: Request) -> Response:
         """The scopes that have entries and that the key opens."""
-        bound = caller_of(request.scope).bound.items()
+        bound = caller_of(request.scope).bound
         held = await workers.quick(bank.scopes)
-        return Json({"results": [{**scope.ids, "memories": n} for scope, n in held if bound <= scope.ids.items()]})
+        lines = [{**scope.ids, "memories": n} for scope, n in held if bound.items() <= scope.ids.items()]
+        return Json({"results": lines, "bound": bound or None})
 
     return router
 
@@ -270,6 +282,13 @@ def _new_turns(service: Service, body: schemas.NewMemories, caller: Caller) -> N
     check_metadata(body.metadata)
     expires_at = None if body.expiration_date is None else parse_time(body.expiration_date)
     return NewTurns(tuple(turns), scope, body.metadata, expires_at, body.infer, body.dry_run)
+
+
+def _json_filter(text: str | None) -> Any:
+    try:
+        return None if text is None else json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadFilter("the filter is not JSON") from error
 
 
 def _scope(request: Request, whose: schemas.Ids | None = None) -> Scope | None:

@@ -101,6 +101,8 @@ class Listing(Whose):
     top_k: Count = 100
     limit: Count | None = None
     skip: Annotated[int, Field(ge=0, le=10_000_000)] = 0
+    order: Literal["oldest", "newest"] = "oldest"
+    filters: str | None = Field(None, description="The filter of POST /search, as JSON.")
     as_of: str | None = None
     show_expired: bool = False
 
@@ -112,6 +114,7 @@ class Operations(Whose):
 
 class Auditing(Whose):
     stale_days: Annotated[int, Field(ge=0, le=100_000)] = 180
+    top_k: Count | None = Field(None, description="At most so many findings of each kind; default: all.")
 
 
 WhoseQuery = Annotated[Whose, Query()]
@@ -227,6 +230,7 @@ class FindingLine(BaseModel):
 
 class Findings(BaseModel):
     findings: list[FindingLine]
+    counts: dict[str, int] = Field(description="How many there are of each kind, also of those not listed.")
 
 
 class ScopeLine(BaseModel):
@@ -238,3 +242,35 @@ class ScopeLine(BaseModel):
 
 class Scopes(BaseModel):
     results: list[ScopeLine]
+    bound: dict[str, str] | None = Field(description="The ids that the key is bound to; null: it opens every scope.")
+
+
+class RunLine(BaseModel):
+    name: str
+    agent: str | None
+    algo: str | None
+    model: str | None
+    date: str | None
+    steps: int = Field(description="Steps done, of those that are planned.")
+    planned: int | None
+    reward: float | None = Field(description="Mean over the last ten steps.")
+    problem: str | None = Field(description="What is wrong with its folder.")
+
+
+class RunLines(BaseModel):
+    results: list[RunLine]
+
+
+class Series(BaseModel):
+    name: str
+    points: list[tuple[float, float]] = Field(description="(step, value), thinned by means where there are very many.")
+
+
+class Panel(BaseModel):
+    title: str
+    series: list[Series]
+
+
+class RunCurves(RunLine):
+    panels: list[Panel]
+    config: dict[str, Any]

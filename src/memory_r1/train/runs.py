@@ -94,9 +94,7 @@ class Run:
         for name in (METRICS, TRANSCRIPTS):
             path = self.folder / name
             if path.exists():
-                # Only "\n" ends a line here: replies hold every other character that splitlines takes for an end.
-                lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # behind the last is what was cut off
-                kept = [line + "\n" for line in lines if int(json.loads(line)["step"]) <= step]
+                kept = [line + "\n" for line in whole_lines(path) if int(json.loads(line)["step"]) <= step]
                 with self._writing():
                     path.write_text("".join(kept), encoding="utf-8", newline="\n")
         return checkpoint, step
@@ -131,6 +129,12 @@ class Run:
                 f"{self.folder} cannot be written ({error.strerror or error}); make room and run the same command "
                 "again: it goes on from the last checkpoint"
             ) from error
+
+
+def whole_lines(path: Path) -> list[str]:
+    """The lines of a run's log that were written to their end."""
+    # Only "\n" ends a line here: replies hold every other character that splitlines takes for an end.
+    return path.read_text(encoding="utf-8").split("\n")[:-1]  # behind the last is what was cut off
 
 
 def _step_of(checkpoint: Path) -> int:
