@@ -17,7 +17,7 @@ from memory_r1.dates import annotate, event_time, find_dates, format_date
 from memory_r1.errors import Conflict
 from memory_r1.flow import Flow
 from memory_r1.prompts import instructions
-from memory_r1.recall import without_recall
+from memory_r1.recall import harmless, without_recall
 from memory_r1.replies import complete_strings, json_object, position, sentence
 from memory_r1.types import Fact, Logged, MemoryEntry, Message, Operation, Prompt, Provenance, Reply, Scope, Turn
 
@@ -176,8 +176,8 @@ def facts_schema(most: int) -> Mapping[str, Any]:
 
 def manager_prompt(fact: Fact, related: Sequence[MemoryEntry]) -> Prompt:
     text, version = instructions("manage")
-    memories = "\n".join(f"{i}. {entry.text}" for i, entry in enumerate(related, 1))
-    message = f"Memories:\n{memories}\nNew fact: {fact.text}"
+    memories = "\n".join(f"{i}. {harmless(entry.text)}" for i, entry in enumerate(related, 1))
+    message = f"Memories:\n{memories}\nNew fact: {harmless(fact.text)}"
     messages = (Message("system", text), Message("user", message))
     return Prompt("manage", messages, operation_schema(len(related)), 160, version=version)
 
