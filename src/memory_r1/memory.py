@@ -12,21 +12,25 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar
 
 import platformdirs
 
 from memory_r1 import transfer
 from memory_r1.answer import RETRIEVED, ask
+from memory_r1.bank.adding import AS_GIVEN
 from memory_r1.bank.filters import split_scope
+from memory_r1.bank.quarantine import as_given, released_turn
+from memory_r1.bank.rows import moment
 from memory_r1.bank.sqlite import MemoryBank, NewEntry
-from memory_r1.bank.writes import check_text, clean
+from memory_r1.bank.writes import BY_HAND, check_text, clean
 from memory_r1.dates import parse_time
 from memory_r1.embed import Embedder, default_embedder
-from memory_r1.errors import EntryNotFound, InvalidInput
+from memory_r1.errors import EntryNotFound, InvalidInput, Suspicious
 from memory_r1.flow import LLM, Roles, run
 from memory_r1.manager import UNREADABLE, remember
-from memory_r1.recall import fenced
+from memory_r1.recall import fenced, without_recall
+from memory_r1.suspicion import suspicions
 from memory_r1.types import Answer, Logged, MemoryEntry, Provenance, Retrieved, Scope, Step, Turn
 
 P = ParamSpec("P")
@@ -34,6 +38,8 @@ T = TypeVar("T")
 
 Messages = str | Mapping[str, Any] | Turn | Sequence[Mapping[str, Any] | Turn]
 When = str | int | float | datetime
+OnSuspicion = Literal["allow", "flag", "quarantine"]
+_TO_DECIDE = Provenance(reason="to be decided")
 _UNSET: Any = object()
 
 
@@ -42,7 +48,10 @@ class Memory:
 
     `path` defaults to a file in the platform's data folder; ":memory:" keeps nothing. `llm` and `embedder` default
     to the embedded models, loaded at first use; `adapters` are LoRA files for the embedded model by step
-    ("extract", "manage", "answer"). Every method that reads or writes memories needs at least one of user_id,
+    ("extract", "manage", "answer"). `suspicious` is what becomes of texts that read like instructions for a model
+    (suspicion.py): "flag" notes why in the log, "quarantine" keeps them apart until `release`, "allow" does not look.
+
+    Every method that reads or writes memories needs at least one of user_id,
     agent_id and run_id, as a keyword or at the top level of `filters`.
     """
 
@@ -53,9 +62,13 @@ class Memory:
         llm: LLM | None = None,
         embedder: Embedder | None = None,
         adapters: Mapping[Step, str | Path] | None = None,
+        suspicious: OnSuspicion = "flag",
     ) -> None:
         if llm is not None and adapters:
             raise InvalidInput("adapters belong to the embedded model: give them to your own llm instead")
+        if suspicious not in OnSuspicion.__args__:  # type: ignore[attr-defined]
+            raise InvalidInput(f'suspicious is "allow", "flag" or "quarantine", not {suspicious!r}')
+        self.suspicious = suspicious
         self.bank = MemoryBank(default_path() if path is None else path, embedder=embedder or default_embedder())
         self._llm = llm
         self._adapters = {step: Path(path) for step, path in (adapters or {}).items()}
@@ -109,15 +122,13 @@ class Memory:
         bank = self.bank.fork(scope) if dry_run else self.bank
         logged: list[Logged] = []
         if not infer:
-            logged = bank.add_many(
-                NewEntry(turn.text, scope, turn.speaker, turn.time, expires_at, metadata) for turn in turns
-            )
+            logged = self._store(turns, bank, scope, metadata, expires_at)
             if progress:
                 progress(len(turns), logged)
         else:
             with self._one_writer(scope):
                 for done, turn in enumerate(turns, 1):
-                    told = run(remember(turn, bank, scope, metadata=metadata, expires_at=expires_at), self.llm)
+                    told = self._remember(turn, bank, scope, metadata, expires_at)
                     logged += told
                     if progress:
                         progress(done, told)
@@ -143,7 +154,7 @@ class Memory:
         now = self.bank.now()
         turns = [turn for item in items for turn in turns_of(item, now)]
         if not infer:
-            return added(self.bank.add_many(NewEntry(t.text, scope, t.speaker, t.time, None, metadata) for t in turns))
+            return added(self._store(turns, self.bank, scope, metadata))
         logged: list[Logged] = []
 
         def collect(done: int, _: Turn, operations: list[Logged]) -> None:
@@ -168,9 +179,49 @@ class Memory:
         """
         with self._one_writer(scope):
             for done, turn in enumerate(turns, 1):
-                operations = run(remember(turn, self.bank, scope, metadata=metadata), self.llm)
+                operations = self._remember(turn, self.bank, scope, metadata)
                 if progress:
                     progress(done, turn, operations)
+
+    def _store(
+        self,
+        turns: Sequence[Turn],
+        bank: MemoryBank,
+        scope: Scope,
+        metadata: Mapping[str, Any] | None,
+        expires_at: datetime | None = None,
+    ) -> list[Logged]:
+        """Store turns as given, but for those that are kept apart; one logged operation each, in their order."""
+        flagged = [(turn, self._flags(turn.speaker, turn.text)) for turn in turns]
+        apart = [bool(flags) and self.suspicious == "quarantine" for _, flags in flagged]
+        new = [
+            NewEntry(turn.text, scope, turn.speaker, turn.time, expires_at, metadata, replace(AS_GIVEN, flags=flags))
+            for turn, flags in flagged
+        ]
+        kept = iter(
+            bank.keep_apart([entry for entry, held in zip(new, apart, strict=True) if held]) if any(apart) else ()
+        )
+        stored = iter(bank.add_many(entry for entry, held in zip(new, apart, strict=True) if not held))
+        return [next(kept if held else stored) for held in apart]
+
+    def _remember(
+        self,
+        turn: Turn,
+        bank: MemoryBank,
+        scope: Scope,
+        metadata: Mapping[str, Any] | None,
+        expires_at: datetime | None = None,
+    ) -> list[Logged]:
+        """Remember a turn, or keep it apart before a model sees it."""
+        flags = self._flags(turn.speaker, without_recall(turn.text))
+        known = flags and turn.id is not None and bank.turn_progress(scope, turn.id) is not None
+        if flags and not known and self.suspicious == "quarantine":
+            how = replace(_TO_DECIDE, turn_id=turn.id, flags=flags)
+            return bank.keep_apart([NewEntry(turn.text, scope, turn.speaker, turn.time, expires_at, metadata, how)])
+        return run(remember(turn, bank, scope, metadata=metadata, expires_at=expires_at, flags=flags), self.llm)
+
+    def _flags(self, *texts: str) -> tuple[str, ...]:
+        return () if self.suspicious == "allow" else suspicions(*texts)
 
     def update(
         self,
@@ -181,7 +232,10 @@ class Memory:
         metadata: Mapping[str, Any] | None = None,
         expiration_date: Any = _UNSET,
     ) -> dict[str, Any]:
-        """Change an entry by hand. `data` is Mem0 1.x's name for `text`. Raises EntryNotFound."""
+        """Change an entry by hand. `data` is Mem0 1.x's name for `text`. Raises EntryNotFound.
+
+        Raises Suspicious for a text that would be kept apart if it were added.
+        """
         changes: dict[str, Any] = {}
         new = text if text is not None else data
         if new is not None:
@@ -192,7 +246,12 @@ class Memory:
             changes["expires_at"] = None if expiration_date is None else parse_time(expiration_date)
         if not changes:
             raise InvalidInput("nothing to update: give text, metadata or expiration_date")
-        logged = self.bank.update(memory_id, **changes)
+        flags = self._flags(check_text(new)) if new is not None else ()
+        if flags and self.suspicious == "quarantine":
+            raise Suspicious(
+                f"the text reads like instructions for a model ({', '.join(flags)}); add it for a person to see"
+            )
+        logged = self.bank.update(memory_id, how=replace(BY_HAND, flags=flags), **changes)
         return {"message": "Memory updated successfully!", "operation": logged.id}
 
     def delete(self, memory_id: str) -> dict[str, Any]:
@@ -225,6 +284,40 @@ class Memory:
     def reset(self) -> None:
         """Erase everything in the file, for good."""
         self.bank.reset()
+
+    # -- quarantine -----------------------------------------------------------------------------------------------
+
+    def quarantined(
+        self, *, user_id: str | None = None, agent_id: str | None = None, run_id: str | None = None
+    ) -> dict[str, Any]:
+        """What is kept apart in a scope, oldest first: {"results": [{"id", "memory", "flags", …}]}."""
+        held = self.bank.held(Scope(user_id, agent_id, run_id))
+        return {"results": [held_dict(logged) for logged in held]}
+
+    def release(self, quarantine_id: str) -> dict[str, Any]:
+        """Remember what was kept apart, as it was to be, and return what `add` returns. Raises EntryNotFound.
+
+        A release that was interrupted is repeated by calling it again; nothing is remembered twice.
+        """
+        (held,) = self.bank.held(None, quarantine_id)
+        state, scope, how = held.after, held.scope, held.provenance
+        assert state is not None
+        assert scope is not None
+        turn = Turn(state["speaker"], state["text"], moment(state["event_time"]), released_turn(quarantine_id))
+        expires_at = moment(state["expires_at"])
+        if as_given(how):
+            how = replace(AS_GIVEN, turn_id=turn.id, flags=how.flags)
+            new = NewEntry(turn.text, scope, turn.speaker, turn.time, expires_at, state["metadata"], how)
+            return added(self.bank.release(quarantine_id, [new])[1])
+        with self._one_writer(scope):
+            flow = remember(turn, self.bank, scope, metadata=state["metadata"], expires_at=expires_at, flags=how.flags)
+            logged = run(flow, self.llm)
+            self.bank.release(quarantine_id)
+        return added(logged)
+
+    def discard(self, quarantine_id: str) -> dict[str, Any]:
+        """Never remember what was kept apart. The log keeps its words; `purge` erases them. Raises EntryNotFound."""
+        return {"message": "Discarded.", "operation": self.bank.discard(quarantine_id).id}
 
     # -- reading --------------------------------------------------------------------------------------------------
 
@@ -407,6 +500,9 @@ class AsyncMemory:
     get = _awaited(Memory.get)
     get_all = _awaited(Memory.get_all)
     history = _awaited(Memory.history)
+    quarantined = _awaited(Memory.quarantined)
+    release = _awaited(Memory.release)
+    discard = _awaited(Memory.discard)
     export = _awaited(Memory.export)
     import_ = _awaited(Memory.import_)
     close = _awaited(Memory.close)
@@ -495,6 +591,8 @@ def added(logged: Sequence[Logged]) -> dict[str, Any]:
             result["previous_memory"] = item.before["text"]
         if item.provenance.reason:
             result["reason"] = item.provenance.reason
+        if item.provenance.flags:
+            result["flags"] = list(item.provenance.flags)
         results.append(result)
     return {"results": results, "unreadable": sum(item.provenance.reason in UNREADABLE for item in logged)}
 
@@ -543,4 +641,20 @@ def operation_dict(logged: Logged) -> dict[str, Any]:
         "logprob": how.logprob,
         "reason": how.reason,
         "undoes": logged.undoes,
+        "flags": list(how.flags),
+    }
+
+
+def held_dict(held: Logged) -> dict[str, Any]:
+    """What is kept apart."""
+    assert held.after is not None
+    assert held.scope is not None
+    return {
+        "id": held.entry_id,
+        "memory": held.after["text"],
+        "flags": list(held.provenance.flags),
+        "speaker": held.after["speaker"],
+        "metadata": held.after["metadata"] or None,
+        "created_at": held.time.isoformat(),
+        **held.scope.ids,
     }

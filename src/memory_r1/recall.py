@@ -55,7 +55,7 @@ def names_fence(text: str) -> bool:
 
 
 def harmless(text: str) -> str:
-    """Stored text as one line of a prompt: what would close a fence or end a message is words, what is hidden is gone."""
+    """Stored text as one line of a prompt: what would close a fence or end a message is words, nothing hides."""
     line = " ".join(text.split())
     if not line.isascii() or not line.isprintable():
         line = HIDDEN.sub("", line)

@@ -82,9 +82,9 @@ PATTERNS: tuple[Pattern, ...] = (
     # -- English ------------------------------------------------------------------------------------------------
     _pattern(
         "override",
-        "ignor|disregard|forget|overrid|bypass|overrule|supersede|discard|replaces|set aside|t follow|t obey|stop |drop |abandon",
+        "ignor|disregard|forget|overrid|bypass|overrule|supersede|discard|replaces|aside|t follow|t obey|stop |drop |abandon",
         r"\b(?:ignor(?:e|ing)|disregard(?:ing)?|(?<!never )(?<!not )(?<!n't )forget|overrid(?:e|es|ing)|bypass(?:ing)?|overrules?"
-        r"|supersedes?|discard|replaces|set aside|drop|abandon|(?:do(?: not|n't)|stop) (?:follow|obey)(?:ing)?)\s+(?:(?!and\b|but\b)\w+\s+){0,2}?(?:"
+        r"|supersedes?|discard|replaces|set(?: aside)?|drop|abandon|(?:do(?: not|n't)|stop) (?:follow|obey)(?:ing)?)\s+(?:(?!and\b|but\b)\w+\s+){0,2}?(?:"
         rf"(?:all|any|previous|prior|above|earlier|preceding|foregoing|your|system|safety|every\w*)\s+(?:[\w'-]+\s+){{0,4}}?{_RULES}"
         r"|(?:the|other|these|those|whatever|what)\s+(?:[\w-]+\s+){0,3}?(?:instructions?|prompts?|guidelines|directives|guidance"
         r"|rules (?:above|before|you))\b|(?:the )?(?:developer|system|vendor|provider)(?:'s|s') (?:rules|instructions|polic\w+))",
@@ -132,9 +132,9 @@ PATTERNS: tuple[Pattern, ...] = (
     ),
     _pattern(
         "standing order",
-        "answer you give|reply you give|response you give|every answer|every repl|every respon",
+        "future repl|future answ|future respon|answer you give|reply you give|response you give|every answer|every repl|every respon",
         r"\b(?:every|each|any) (?:answer|reply|response|message) (?:you (?:give|write|send)|of yours)\b"
-        r"|\b(?:every|each|any) (?:answer|reply|response)\b[^.!?\n]{0,30}\b(?:must|should|shall|has to)\b",
+        r"|\b(?:every|each|any) (?:future )?(?:answer|reply|response)\b[^.!?\n]{0,30}\b(?:must|should|shall|has to)\b",
     ),
     _pattern(
         "standing order",
@@ -164,7 +164,7 @@ PATTERNS: tuple[Pattern, ...] = (
         r"(?:tell(?:ing)?|inform(?:ing)?|alert(?:ing)?|warn(?:ing)?|notify(?:ing)?|ask(?:ing)?|mention(?:ing)?|reveal(?:ing)?"
         r"|disclos(?:e|ing)|show(?:ing)?|let(?:ting)?|say(?:ing)?|explain(?:ing)?|admit(?:ting)?)\b[^.!?\n]{0,60}?\bthe (?:user|customer"
         r"|human)\b|\b(?:hide|keep|conceal|withhold)\b[^.!?\n]{0,60}?\bfrom the (?:user|customer|human)\b"
-        r"|\bthe (?:user|human) (?:must|should|may|need) (?:not|never) (?:know|see|notice|learn|be told|find out)"
+        r"|\bthe (?:user|human) (?:must|should|may|need) (?:not|never) (?:know|see|notice|learn|be told|find out)|\bthe (?:user|human) never (?:knows|sees|notices|learns|finds out)"
         r"|\b(?:keep|leave) the (?:user|human) (?:unaware|in the dark|uninformed)|\bnobody\b[^.!?\n]{0,60}\bleast of all the (?:user|human)",
     ),
     _pattern(
@@ -175,7 +175,7 @@ PATTERNS: tuple[Pattern, ...] = (
         r"\b(?:reveal|print|repeat|show|output|display|dump|disclose|leak|recite|quote|send|tell|give|write|share|copy|summari[sz]e)\b"
         r"[^.!?\n]{0,60}?\b(?:(?:system|initial|hidden|original|developer) (?:prompt|message|instructions?)"
         r"|your (?:(?:full|entire|own|hidden|secret|exact|initial|original|system) )*(?:instructions|prompt|rules|guidelines|configuration))"
-        r"|\bwhat (?:are|were|is|was) your (?:(?:full|initial|original|exact|hidden|secret|system) )+(?:instructions|prompt|rules|guidelines)\b",
+        r"|\bwhat (?:are|were|is|was|does|do) your (?:(?:full|initial|original|exact|hidden|secret|system) )+(?:instructions|prompt|rules|guidelines)\b",
     ),
     _pattern(
         "role",
@@ -199,19 +199,19 @@ PATTERNS: tuple[Pattern, ...] = (
     ),
     _pattern(
         "tool call",
-        "tool_call|function_call|arguments|\"operation\"|'operation'|_memory|<invoke|function=|tool|function|tool_use|parameters|"
+        "call |invoke |tool_call|function_call|arguments|\"operation\"|'operation'|_memory|<invoke|function=|tool|function|tool_use|parameters|"
         "execute|sudo |rm -rf|curl |drop table|os.system",
         r"\"?(?:tool_calls?|function_calls?|tool_use)\"?\s*[:=>]|</?(?:tool_call|function_calls?|invoke|function|tool_use|antml)\b"
         r"|\{[^{}]{0,200}[\"'](?:name|tool|function|action)[\"']\s*:[^{}]{0,200}[\"'](?:arguments|parameters|input|args)[\"']\s*:"
         r"|[\"']operation[\"']\s*:\s*[\"'](?:add|update|delete|noop|purge|none)"
         r"|\b(?:delete|update|add|undo|purge|reset|search)_(?:all_)?memor(?:y|ies)\b"
-        r"|\b(?:call|invoke|execute|trigger|use) (?:the |your |this )?(?:\w+_\w+|e-?mail|mail|search|calendar|browser|file|shell|web"
+        r"|\b(?:call|invoke) \w+_\w+\b|\b(?:call|invoke|execute|trigger|use) (?:the |your |this )?(?:\w+_\w+|e-?mail|mail|search|calendar|browser|file|shell|web"
         r"|payment|memory|messag\w+|terminal|code|database) (?:tools?|functions?|api)\b|\b(?:run|execute)\b[^.\n]{0,40}(?:sudo |rm -rf|curl |wget |powershell|os\.system|drop table)"
         r"|\brm -rf [/~]|\bcurl\b[^\n]{0,80}\|\s*(?:ba)?sh\b|;\s*drop table\b",
     ),
     _pattern(
         "exfiltration",
-        "http|www.|webhook|exfiltrat|attacker|@",
+        "http|www.|webhook|](|<img|@",
         r"!\[[^\]]*\]\(\s*(?:https?:)?//|<img\b[^>]*\bsrc\s*=|https?://\S*[?&/=](?:\{\{?|%7b|\$\{|<|\[)\s*\w+"
         r"|\b(?:send|mail|post|forward|upload|transmit|e-?mail|exfiltrate|submit|leak|copy|report|append|encode|export|share)\b[^.!?\n]{0,100}?"
         r"\b(?:conversations?|chat (?:history|logs?)|history|messages|passwords?|credentials?|api[ -]?keys?|tokens?|secrets?|memor(?:y|ies)"
@@ -221,11 +221,11 @@ PATTERNS: tuple[Pattern, ...] = (
     # -- other languages ----------------------------------------------------------------------------------------
     _pattern(
         "override",
-        "ignorier|missacht|vergiss|übergeh|ignore|oublie|ignora|olvida|descarta|dimentica|desconsidere|esqueça|negeer|zignoruj|"
+        "ignorier|missacht|vergiss|übergeh|ignore|oublie|ignora|olvida|caso omiso|n'écoute plus|n'obéis|descarta|dimentica|desconsidere|esqueça|negeer|zignoruj|"
         "игнорир|забудь|忽略|無視|无视|忘记|önceki|무시|अनदेख|नज़रअंदाज़|تجاهل|ignorera|bỏ qua|abaikan|ігноруй|άγνο|αγνόησ",
         r"\b(?:ignorier\w*|missachte\w*|vergiss|übergeh\w*)\b[^.!?\n]{0,60}(?:anweisung|regel|vorgabe|instruktion|befehl|prompt)"
-        r"|\b(?:ignor\w+|oubli\w+|négligez?|fais abstraction)\b[^.!?\n]{0,60}(?:instructions|consignes|règles|directives)"
-        r"|\b(?:ignor\w+|olvid\w+|descart\w+)\b[^.!?\n]{0,60}(?:instrucciones|reglas|órdenes|indicaciones)"
+        r"|\b(?:ignor\w+|oubli\w+|négligez?|fais abstraction|n'écoute\w* plus|n'obéi\w* (?:plus|pas))\b[^.!?\n]{0,60}(?:instructions|consignes|règles|directives)"
+        r"|\b(?:ignor\w+|olvid\w+|descart\w+|caso omiso)\b[^.!?\n]{0,60}(?:instrucciones|reglas|órdenes|indicaciones)"
         r"|\b(?:ignor\w+|dimentica\w*|scorda)\b[^.!?\n]{0,60}(?:istruzioni|regole|indicazioni)"
         r"|\b(?:ignor\w+|desconsider\w+|esque\w+)\b[^.!?\n]{0,60}(?:instruções|regras|orientações)"
         r"|\bnegeer\b[^.!?\n]{0,60}(?:instructies|regels|opdrachten)|\bignorera\b[^.!?\n]{0,60}(?:instruktioner|regler)"

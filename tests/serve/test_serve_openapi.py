@@ -19,7 +19,18 @@ from memory_r1.testing import HashEmbedder
 CHECKS = [not_a_server_error, response_schema_conformance, status_code_conformance]
 PATHS = {
     *("/memories", "/memories/{memory_id}", "/memories/{memory_id}/history", "/search", "/reset", "/ask", "/context"),
-    *("/operations", "/undo", "/audit", "/export", "/scopes", "/v1/chat/completions", "/v1/models"),
+    *(
+        "/operations",
+        "/quarantine",
+        "/quarantine/{memory_id}",
+        "/quarantine/{memory_id}/release",
+        "/undo",
+        "/audit",
+        "/export",
+        "/scopes",
+        "/v1/chat/completions",
+        "/v1/models",
+    ),
     *("/health", "/ready", "/metrics"),
 }
 

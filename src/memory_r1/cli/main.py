@@ -32,6 +32,7 @@ from memory_r1.cli.options import (
     unchanged,
     whose,
     whose_or_all,
+    writing,
 )
 from memory_r1.cli.output import (
     Group,
@@ -44,6 +45,7 @@ from memory_r1.cli.output import (
     scope_name,
     show,
 )
+from memory_r1.cli.quarantine import quarantine
 from memory_r1.cli.serve import keys, serve
 from memory_r1.cli.train import train
 from memory_r1.cli.train_run import runs
@@ -71,7 +73,7 @@ def main() -> None:
 @click.option("--speaker", default="user", show_default=True, help="Who said it.")
 @click.option("--raw", is_flag=True, help="Store the text as it is, without asking the model.")
 @click.option("--dry-run", is_flag=True, help="Show what would happen and change nothing.")
-@options.options(whose, model, db, as_json)
+@options.options(whose, writing, db, as_json)
 def add(
     text: tuple[str, ...],
     timestamp: str | None,
@@ -308,7 +310,7 @@ def export(file: Path | None, db: Path | None, user_id: str | None, agent_id: st
     "--sessions", type=click.IntRange(1), help="LoCoMo: only the first N dated sessions of each conversation."
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be imported and change nothing.")
-@options.options(whose, model, db, as_json)
+@options.options(whose, writing, db, as_json)
 def import_(
     file: Path,
     form: str | None,
@@ -433,7 +435,7 @@ def audit(
     agent_id: str | None,
     run_id: str | None,
 ) -> None:
-    """List memories worth a look. These are duplicates, contradictions, stale and never-recalled ones."""
+    """List memories worth a look. Suspicious ones, duplicates, contradictions, stale and never-recalled ones."""
     with open_memory(existing(db)) as memory:
         findings = find(memory.bank, named_scope(user_id, agent_id, run_id), stale_after=timedelta(days=stale_days))
         damage = memory.bank.check()
@@ -539,6 +541,7 @@ main.add_command(bench)
 main.add_command(data)
 main.add_command(keys)
 main.add_command(mcp)
+main.add_command(quarantine)
 main.add_command(serve)
 main.add_command(train)
 main.add_command(runs)

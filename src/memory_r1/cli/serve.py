@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from memory_r1.cli.options import DEFAULT_USER, as_json, db, model, named_scope, open_memory, options, whose_or_all
+from memory_r1.cli.options import DEFAULT_USER, as_json, db, named_scope, open_memory, options, whose_or_all, writing
 from memory_r1.cli.output import Group, columns, scope_name, show
 from memory_r1.errors import InvalidInput
 from memory_r1.memory import default_path
@@ -46,7 +46,7 @@ _keys_file = click.option(
     "--max-body", type=click.IntRange(1), default=1 << 20, show_default=True, help="Bytes of a request at most."
 )
 @click.option("--access-log", is_flag=True, help="Log a line for each request.")
-@options(_keys_file, model, db)
+@options(_keys_file, writing, db)
 def serve(
     host: str,
     port: int,
