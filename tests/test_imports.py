@@ -20,7 +20,7 @@ LAYERS = (
     ("flow",),
     ("dates", "weights", "quantize", "files"),
     ("replies", "recall", "embed"),
-    ("prompts", "suspicion"),
+    ("prompts", "suspicion", "scrub"),
     ("bank", "llm", "testing"),
     ("manager", "answer"),
     ("items", "transfer", "config", "audit"),
@@ -69,7 +69,7 @@ def test_imports_go_one_way() -> None:
 
 RUNTIMES = (
     *("onnxruntime", "xllamacpp", "kitoken", "dateparser", "torch", "matplotlib", "huggingface_hub", "httpx"),
-    *("fastapi", "uvicorn", "prometheus_client"),
+    *("fastapi", "uvicorn", "prometheus_client", "detect_secrets", "phonenumbers", "stdnum", "opentelemetry"),
 )
 
 

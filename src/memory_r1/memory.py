@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,6 +31,7 @@ from memory_r1.errors import EntryNotFound, InvalidInput, Suspicious
 from memory_r1.flow import LLM, Roles, run
 from memory_r1.manager import UNREADABLE, remember
 from memory_r1.recall import fenced, without_recall
+from memory_r1.scrub import Scrubber
 from memory_r1.suspicion import suspicions
 from memory_r1.types import Answer, Logged, MemoryEntry, Provenance, Retrieved, Scope, Step, Turn
 
@@ -50,6 +52,7 @@ class Memory:
     to the embedded models, loaded at first use; `adapters` are LoRA files for the embedded model by step
     ("extract", "manage", "answer"). `suspicious` is what becomes of texts that read like instructions for a model
     (suspicion.py): "flag" notes why in the log, "quarantine" keeps them apart until `release`, "allow" does not look.
+    `scrub` replaces secrets and personal identifiers before a model, a log or the disk has them.
 
     Every method that reads or writes memories needs at least one of user_id,
     agent_id and run_id, as a keyword or at the top level of `filters`.
@@ -63,12 +66,14 @@ class Memory:
         embedder: Embedder | None = None,
         adapters: Mapping[Step, str | Path] | None = None,
         suspicious: OnSuspicion = "flag",
+        scrub: Scrubber | None = None,
     ) -> None:
         if llm is not None and adapters:
             raise InvalidInput("adapters belong to the embedded model: give them to your own llm instead")
         if suspicious not in OnSuspicion.__args__:  # type: ignore[attr-defined]
             raise InvalidInput(f'suspicious is "allow", "flag" or "quarantine", not {suspicious!r}')
         self.suspicious = suspicious
+        self.scrub = scrub
         self.bank = MemoryBank(default_path() if path is None else path, embedder=embedder or default_embedder())
         self._llm = llm
         self._adapters = {step: Path(path) for step, path in (adapters or {}).items()}
@@ -111,13 +116,14 @@ class Memory:
         """Remember messages: a text, {"role", "content"} dicts, Turns, or a list of these.
 
         Returns {"results": [{"id", "memory", "event", …}], "unreadable": n}: what each fact did, with
-        "previous_memory" for UPDATE and DELETE. `infer=False` stores each message as given, without a model.
-        `dry_run=True` returns what would happen and changes nothing. `timestamp` is when it was said (default: now).
-        `progress(turns_done, operations)` is called after each turn, and with `infer=False` once.
+        "previous_memory" for UPDATE and DELETE, and "scrubbed": {"email": 1} where something was replaced.
+        `infer=False` stores each message as given, without a model. `dry_run=True` returns what would happen and
+        changes nothing. `timestamp` is when it was said (default: now). `progress(turns_done, operations)` is called
+        after each turn, and with `infer=False` once.
         """
         scope = Scope(user_id, agent_id, run_id)
         time = self.bank.now() if timestamp is None else parse_time(timestamp)
-        turns = turns_of(messages, time)
+        turns, metadata, scrubbed = self.scrubbed(turns_of(messages, time), metadata)
         expires_at = None if expiration_date is None else parse_time(expiration_date)
         bank = self.bank.fork(scope) if dry_run else self.bank
         logged: list[Logged] = []
@@ -132,7 +138,7 @@ class Memory:
                     logged += told
                     if progress:
                         progress(done, told)
-        return added(logged)
+        return added(logged, scrubbed)
 
     def add_many(
         self,
@@ -152,9 +158,10 @@ class Memory:
         """
         scope = Scope(user_id, agent_id, run_id)
         now = self.bank.now()
-        turns = [turn for item in items for turn in turns_of(item, now)]
+        said = [turn for item in items for turn in turns_of(item, now)]
+        turns, metadata, scrubbed = self.scrubbed(said, metadata)
         if not infer:
-            return added(self._store(turns, self.bank, scope, metadata))
+            return added(self._store(turns, self.bank, scope, metadata), scrubbed)
         logged: list[Logged] = []
 
         def collect(done: int, _: Turn, operations: list[Logged]) -> None:
@@ -163,7 +170,7 @@ class Memory:
                 progress(done, operations)
 
         self.remember_turns(turns, scope, metadata=metadata, progress=collect)
-        return added(logged)
+        return added(logged, scrubbed)
 
     def remember_turns(
         self,
@@ -177,11 +184,31 @@ class Memory:
 
         Turns with an id that were remembered before cost nothing, so that an interrupted call can be repeated.
         """
+        clean, metadata, _ = self.scrubbed(turns, metadata)
         with self._one_writer(scope):
-            for done, turn in enumerate(turns, 1):
+            for done, turn in enumerate(clean, 1):
                 operations = self._remember(turn, self.bank, scope, metadata)
                 if progress:
                     progress(done, turn, operations)
+
+    def scrubbed(
+        self, turns: Sequence[Turn], metadata: Mapping[str, Any] | None = None
+    ) -> tuple[list[Turn], Mapping[str, Any] | None, Counter[str]]:
+        """Turns and metadata as they may be kept, and how many of each kind were replaced. Ids are left as they are."""
+        if self.scrub is None:
+            return list(turns), metadata, Counter()
+        cleaned, found = [], Counter[str]()
+        for turn in turns:
+            (speaker, one), (text, other) = self.scrub(turn.speaker), self.scrub(turn.text)
+            cleaned.append(replace(turn, speaker=speaker, text=text))
+            found += one + other
+        clean_metadata, more = self.scrub.value(metadata)
+        return cleaned, clean_metadata, found + more
+
+    def _asked(self, question: str) -> str:
+        """A question as a model or an embedder may have it."""
+        _check_question(question)
+        return question if self.scrub is None else self.scrub(question)[0]
 
     def _store(
         self,
@@ -238,21 +265,25 @@ class Memory:
         """
         changes: dict[str, Any] = {}
         new = text if text is not None else data
+        scrubbed: Counter[str] = Counter()
         if new is not None:
-            changes["text"] = new
+            changes["text"] = check_text(new)
         if metadata is not None:
             changes["metadata"] = metadata
+        if self.scrub is not None:
+            changes, scrubbed = self.scrub.value(changes)
         if expiration_date is not _UNSET:
             changes["expires_at"] = None if expiration_date is None else parse_time(expiration_date)
         if not changes:
             raise InvalidInput("nothing to update: give text, metadata or expiration_date")
-        flags = self._flags(check_text(new)) if new is not None else ()
+        flags = self._flags(changes["text"]) if new is not None else ()
         if flags and self.suspicious == "quarantine":
             raise Suspicious(
                 f"the text reads like instructions for a model ({', '.join(flags)}); add it for a person to see"
             )
         logged = self.bank.update(memory_id, how=replace(BY_HAND, flags=flags), **changes)
-        return {"message": "Memory updated successfully!", "operation": logged.id}
+        done = {"message": "Memory updated successfully!", "operation": logged.id}
+        return {**done, "scrubbed": dict(scrubbed)} if scrubbed else done
 
     def delete(self, memory_id: str) -> dict[str, Any]:
         """Remove an entry; its history stays and `undo(result["operation"])` brings it back. Raises EntryNotFound."""
@@ -342,7 +373,7 @@ class Memory:
         """
         scope, rest = split_scope(filters, user_id=user_id, agent_id=agent_id, run_id=run_id)
         k = how_many(limit, top_k, 20)
-        _check_question(query)
+        query = self._asked(query)
         if threshold is not None and (isinstance(threshold, bool) or not isinstance(threshold, int | float)):
             raise InvalidInput(f"threshold must be a number from 0 to 1, not {threshold!r}")
         with self._bank_at(as_of, scope) as bank:
@@ -362,7 +393,7 @@ class Memory:
     ) -> Answer:
         """Ask the Answer Agent: a brief answer, what was retrieved, and the entries it kept (`used`)."""
         scope, rest = split_scope(filters, user_id=user_id, agent_id=agent_id, run_id=run_id)
-        _check_question(question)
+        question = self._asked(question)
         with self._bank_at(as_of, scope) as bank:
             return run(ask(question, bank, scope, k=how_many(None, top_k, RETRIEVED), filters=rest), self.llm)
 
@@ -381,7 +412,7 @@ class Memory:
         At most `max_tokens` (a safe estimate). Messages that quote the block are remembered without it.
         """
         scope, rest = split_scope(filters, user_id=user_id, agent_id=agent_id, run_id=run_id)
-        _check_question(query)
+        query = self._asked(query)
         how_many(None, max_tokens, 0, "max_tokens")
         found = self.bank.search(query, scope, RETRIEVED, filters=rest, per_speaker=True)
         return fenced([item.entry for item in found], max_tokens)
@@ -426,7 +457,12 @@ class Memory:
         return transfer.export_lines(self.bank, Scope(user_id, agent_id, run_id) if given else None)
 
     def import_(self, lines: Iterable[str]) -> int:
-        """Take in what `export` wrote and return how many entries came; those that are here already are left alone."""
+        """Take in what `export` wrote and return how many entries came; those that are here already are left alone.
+
+        Raises InvalidInput where texts are scrubbed: a log is taken in as it is, or not at all.
+        """
+        if self.scrub is not None:
+            raise InvalidInput("an export is taken in as it is: open the memory without scrub for it")
         return transfer.import_lines(self.bank, lines)
 
     def close(self) -> None:
@@ -487,6 +523,7 @@ class AsyncMemory:
 
     add = _awaited(Memory.add)
     add_many = _awaited(Memory.add_many)
+    scrubbed = _awaited(Memory.scrubbed)
     remember_turns = _awaited(Memory.remember_turns)
     update = _awaited(Memory.update)
     delete = _awaited(Memory.delete)
@@ -583,7 +620,7 @@ def how_many(limit: int | None, top_k: int | None, default: int, name: str = "to
     return min(k, 2**31)
 
 
-def added(logged: Sequence[Logged]) -> dict[str, Any]:
+def added(logged: Sequence[Logged], scrubbed: Mapping[str, int] | None = None) -> dict[str, Any]:
     results = []
     for item in logged:
         result: dict[str, Any] = {"id": item.entry_id, "memory": _text(item), "event": item.kind, "operation": item.id}
@@ -594,7 +631,8 @@ def added(logged: Sequence[Logged]) -> dict[str, Any]:
         if item.provenance.flags:
             result["flags"] = list(item.provenance.flags)
         results.append(result)
-    return {"results": results, "unreadable": sum(item.provenance.reason in UNREADABLE for item in logged)}
+    done = {"results": results, "unreadable": sum(item.provenance.reason in UNREADABLE for item in logged)}
+    return {**done, "scrubbed": dict(scrubbed)} if scrubbed else done
 
 
 def _text(logged: Logged) -> str | None:

@@ -49,7 +49,7 @@ from memory_r1.cli.quarantine import quarantine
 from memory_r1.cli.serve import keys, serve
 from memory_r1.cli.train import train
 from memory_r1.cli.train_run import runs
-from memory_r1.errors import EntryNotFound
+from memory_r1.errors import EntryNotFound, InvalidInput
 from memory_r1.memory import added, entry_dict, operation_dict
 from memory_r1.types import Logged, Scope, Turn
 
@@ -95,6 +95,9 @@ def add(
         )
     nothing = ["Nothing worth remembering was found in it (--raw stores a text as it is)."]
     lines = [result_line(item) for item in result["results"]] or nothing
+    if result.get("scrubbed"):
+        replaced = ", ".join(f"{count} {kind}" for kind, count in result["scrubbed"].items())
+        lines.append(click.style(f"Replaced before it was kept: {replaced}.", dim=True))
     if dry_run:
         lines.append(click.style("Nothing was changed: this was a dry run.", dim=True))
     show(result, as_json, lines)
@@ -102,7 +105,7 @@ def add(
 
 @main.command()
 @click.argument("question", nargs=-1, required=True)
-@options.options(whose, model, db, as_json)
+@options.options(whose, model, options.scrub, db, as_json)
 def ask(
     question: tuple[str, ...],
     db: Path | None,
@@ -341,6 +344,8 @@ def import_(
     form = form or formats.detect(file)
     said = "would be imported" if dry_run else "imported"
     with open_memory(unchanged(db) if dry_run else db, **llm) as memory:
+        if memory.scrub is not None and form not in ("chat", "locomo"):
+            raise InvalidInput(f"--scrub does not reach memories that are taken in as they are ({form}): leave it out")
         if form == "memory-r1":
             with files.open_text(file) as exported:
                 count = transfer.import_lines(memory.bank.fork() if dry_run else memory.bank, exported)

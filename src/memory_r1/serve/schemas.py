@@ -142,6 +142,7 @@ class Done(BaseModel):
 class Added(BaseModel):
     results: list[Done]
     unreadable: int
+    scrubbed: dict[str, int] | None = Field(None, description="How many of each kind were replaced.")
 
 
 class Queued(Added):
@@ -218,6 +219,7 @@ class AllHeld(BaseModel):
 class Changed(BaseModel):
     message: str
     operation: int
+    scrubbed: dict[str, int] | None = None
 
 
 class DeletedAll(BaseModel):
