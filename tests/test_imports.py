@@ -18,7 +18,7 @@ LAYERS = (
     ("errors",),
     ("types",),
     ("flow",),
-    ("dates", "weights", "quantize", "files"),
+    ("dates", "weights", "quantize", "files", "spans"),
     ("replies", "recall", "embed"),
     ("prompts", "suspicion", "scrub"),
     ("bank", "llm", "testing"),
@@ -29,7 +29,7 @@ LAYERS = (
     ("__init__",),
     ("bench", "formats", "demo", "scoped"),
     ("tools",),
-    ("mcp", "integrations", "serve"),
+    ("mcp", "integrations", "serve", "telemetry"),
     ("train",),
     ("cli", "__main__"),
 )

@@ -32,6 +32,7 @@ from memory_r1.flow import LLM, Roles, run
 from memory_r1.manager import UNREADABLE, remember
 from memory_r1.recall import fenced, without_recall
 from memory_r1.scrub import Scrubber
+from memory_r1.spans import Span, WatchedLLM, no_span
 from memory_r1.suspicion import suspicions
 from memory_r1.types import Answer, Logged, MemoryEntry, Provenance, Retrieved, Scope, Step, Turn
 
@@ -52,7 +53,8 @@ class Memory:
     to the embedded models, loaded at first use; `adapters` are LoRA files for the embedded model by step
     ("extract", "manage", "answer"). `suspicious` is what becomes of texts that read like instructions for a model
     (suspicion.py): "flag" notes why in the log, "quarantine" keeps them apart until `release`, "allow" does not look.
-    `scrub` replaces secrets and personal identifiers before a model, a log or the disk has them.
+    `scrub` replaces secrets and personal identifiers before a model, a log or the disk has them. `span` watches what
+    takes how long (telemetry.py).
 
     Every method that reads or writes memories needs at least one of user_id,
     agent_id and run_id, as a keyword or at the top level of `filters`.
@@ -67,6 +69,7 @@ class Memory:
         adapters: Mapping[Step, str | Path] | None = None,
         suspicious: OnSuspicion = "flag",
         scrub: Scrubber | None = None,
+        span: Span = no_span,
     ) -> None:
         if llm is not None and adapters:
             raise InvalidInput("adapters belong to the embedded model: give them to your own llm instead")
@@ -74,7 +77,9 @@ class Memory:
             raise InvalidInput(f'suspicious is "allow", "flag" or "quarantine", not {suspicious!r}')
         self.suspicious = suspicious
         self.scrub = scrub
-        self.bank = MemoryBank(default_path() if path is None else path, embedder=embedder or default_embedder())
+        self.span = span
+        chosen = embedder or default_embedder()
+        self.bank = MemoryBank(default_path() if path is None else path, embedder=chosen, span=span)
         self._llm = llm
         self._adapters = {step: Path(path) for step, path in (adapters or {}).items()}
         self._roles: Roles | None = None
@@ -87,6 +92,10 @@ class Memory:
         from memory_r1.config import parts_from_config
 
         return cls(**parts_from_config(config))
+
+    @property
+    def _watched(self) -> LLM:
+        return WatchedLLM(self.llm, self.span)
 
     @property
     def llm(self) -> Roles:
@@ -245,7 +254,11 @@ class Memory:
         if flags and not known and self.suspicious == "quarantine":
             how = replace(_TO_DECIDE, turn_id=turn.id, flags=flags)
             return bank.keep_apart([NewEntry(turn.text, scope, turn.speaker, turn.time, expires_at, metadata, how)])
-        return run(remember(turn, bank, scope, metadata=metadata, expires_at=expires_at, flags=flags), self.llm)
+        with self.span("memory_r1.remember") as note:
+            flow = remember(turn, bank, scope, metadata=metadata, expires_at=expires_at, flags=flags)
+            logged = run(flow, self._watched)
+            note({"memory_r1.operations": len(logged)})
+        return logged
 
     def _flags(self, *texts: str) -> tuple[str, ...]:
         return () if self.suspicious == "allow" else suspicions(*texts)
@@ -342,7 +355,7 @@ class Memory:
             return added(self.bank.release(quarantine_id, [new])[1])
         with self._one_writer(scope):
             flow = remember(turn, self.bank, scope, metadata=state["metadata"], expires_at=expires_at, flags=how.flags)
-            logged = run(flow, self.llm)
+            logged = run(flow, self._watched)
             self.bank.release(quarantine_id)
         return added(logged)
 
@@ -376,8 +389,9 @@ class Memory:
         query = self._asked(query)
         if threshold is not None and (isinstance(threshold, bool) or not isinstance(threshold, int | float)):
             raise InvalidInput(f"threshold must be a number from 0 to 1, not {threshold!r}")
-        with self._bank_at(as_of, scope) as bank:
+        with self.span("memory_r1.search") as note, self._bank_at(as_of, scope) as bank:
             found = bank.search(query, scope, k, filters=rest, show_expired=show_expired)
+            note({"memory_r1.found": len(found)})
         return {"results": [found_dict(item) for item in found if threshold is None or item.score >= threshold]}
 
     def answer(
@@ -394,8 +408,11 @@ class Memory:
         """Ask the Answer Agent: a brief answer, what was retrieved, and the entries it kept (`used`)."""
         scope, rest = split_scope(filters, user_id=user_id, agent_id=agent_id, run_id=run_id)
         question = self._asked(question)
-        with self._bank_at(as_of, scope) as bank:
-            return run(ask(question, bank, scope, k=how_many(None, top_k, RETRIEVED), filters=rest), self.llm)
+        k = how_many(None, top_k, RETRIEVED)
+        with self.span("memory_r1.ask") as note, self._bank_at(as_of, scope) as bank:
+            answer = run(ask(question, bank, scope, k=k, filters=rest), self._watched)
+            note({"memory_r1.retrieved": len(answer.retrieved), "memory_r1.kept": len(answer.used)})
+        return answer
 
     def context(
         self,
@@ -414,7 +431,9 @@ class Memory:
         scope, rest = split_scope(filters, user_id=user_id, agent_id=agent_id, run_id=run_id)
         query = self._asked(query)
         how_many(None, max_tokens, 0, "max_tokens")
-        found = self.bank.search(query, scope, RETRIEVED, filters=rest, per_speaker=True)
+        with self.span("memory_r1.context") as note:
+            found = self.bank.search(query, scope, RETRIEVED, filters=rest, per_speaker=True)
+            note({"memory_r1.found": len(found)})
         return fenced([item.entry for item in found], max_tokens)
 
     def get(self, memory_id: str) -> dict[str, Any] | None:

@@ -43,6 +43,7 @@ from memory_r1.bank.writes import (
 )
 from memory_r1.embed import Embedder
 from memory_r1.errors import Conflict, EntryNotFound, InvalidInput
+from memory_r1.spans import Span, no_span
 from memory_r1.types import Fact, Logged, MemoryEntry, Operation, Provenance, Retrieved, Scope, Turn
 
 
@@ -60,8 +61,10 @@ class MemoryBank:
         embedder: Embedder,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         index_bytes: int = 1 << 30,
+        span: Span = no_span,
     ) -> None:
         self.path = str(path)
+        self._span = span
         self.embedder = embedder
         self._db = schema.connect(self.path)
         self._setup(now, index_bytes)
@@ -151,6 +154,16 @@ class MemoryBank:
         An UPDATE takes the fact's event time where it has one and merges `metadata` over what was there. Raises
         Conflict when the entry is no longer as `operation.entry` shows it; then nothing is written.
         """
+        with self._span("memory_r1.apply", **{"memory_r1.operation": operation.kind}):
+            return self._apply(operation, scope, metadata, expires_at)
+
+    def _apply(
+        self,
+        operation: Operation,
+        scope: Scope,
+        metadata: Mapping[str, Any] | None,
+        expires_at: datetime | None,
+    ) -> Logged:
         text = operation.text if operation.text is not None else operation.fact.text
         if operation.kind == "ADD":
             fact = operation.fact
@@ -469,7 +482,7 @@ class MemoryBank:
         """A cheap private copy in memory: what happens in it stays in it. With `scope`, of that scope alone."""
         with self._reading() as db:
             twin = MemoryBank.__new__(MemoryBank)
-            twin.path, twin.embedder = ":memory:", self.embedder
+            twin.path, twin.embedder, twin._span = ":memory:", self.embedder, no_span
             if scope is None or holds_only(db, scope):
                 twin._db = schema.copy_to_memory(db)
                 twin._setup(self._now, self._index_bytes)

@@ -14,6 +14,7 @@ from memory_r1.embed import default_embedder
 from memory_r1.errors import EntryNotFound, InvalidInput
 from memory_r1.memory import Memory, OnSuspicion, default_path
 from memory_r1.scrub import Scrubber
+from memory_r1.spans import Span, no_span
 from memory_r1.types import STEPS, Scope, Step
 
 if TYPE_CHECKING:  # a command that asks no model loads none
@@ -124,14 +125,17 @@ def open_memory(
     suspicious: OnSuspicion = "flag",
     scrub: tuple[str, ...] = (),
     phone_region: str | None = None,
+    span: Span = no_span,
 ) -> Memory:
     """The bank with the default embedder and the model that the options name, which loads at its first prompt."""
     by_step = adapters_of(adapters)
     scrubber = Scrubber(scrub, phone_region) if scrub else None
     if base_url is None and model is None:
-        return Memory(path, embedder=default_embedder(), adapters=by_step, suspicious=suspicious, scrub=scrubber)
+        return Memory(
+            path, embedder=default_embedder(), adapters=by_step, suspicious=suspicious, scrub=scrubber, span=span
+        )
     llm = open_llm(model, by_step, base_url, api_key)  # before the embedder: a mistake in the options shows at once
-    return Memory(path, llm=llm, embedder=default_embedder(), suspicious=suspicious, scrub=scrubber)
+    return Memory(path, llm=llm, embedder=default_embedder(), suspicious=suspicious, scrub=scrubber, span=span)
 
 
 def open_llm(

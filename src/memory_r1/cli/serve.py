@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,9 +13,12 @@ from memory_r1.cli.options import DEFAULT_USER, as_json, db, named_scope, open_m
 from memory_r1.cli.output import Group, columns, scope_name, show
 from memory_r1.errors import InvalidInput
 from memory_r1.memory import default_path
+from memory_r1.spans import no_span
 from memory_r1.types import Scope
 
 if TYPE_CHECKING:  # the extra may not be there
+    from opentelemetry.sdk.trace import TracerProvider
+
     from memory_r1.serve.chat import Upstream
     from memory_r1.serve.keys import Key
 
@@ -45,6 +49,11 @@ _keys_file = click.option(
 @click.option(
     "--max-body", type=click.IntRange(1), default=1 << 20, show_default=True, help="Bytes of a request at most."
 )
+@click.option(
+    "--otel",
+    is_flag=True,
+    help="Send OpenTelemetry spans, as the variables OTEL_* say; so does naming an endpoint there.",
+)
 @click.option("--access-log", is_flag=True, help="Log a line for each request.")
 @options(_keys_file, writing, db)
 def serve(
@@ -58,6 +67,7 @@ def serve(
     user: str,
     rate: float,
     max_body: int,
+    otel: bool,
     access_log: bool,
     keys_file: Path | None,
     db: Path | None,
@@ -94,13 +104,19 @@ def serve(
         keys_required=not local and not allow_open,
         local=local,
     )
-    with open_memory(db, **llm) as memory:
+    provider = _telemetry(otel)
+    span = no_span
+    if provider is not None:
+        from memory_r1.telemetry import spans, watched
+
+        span = spans(provider)
+    with open_memory(db, **llm, span=span) as memory:
         upstream = _upstream(upstream_url, upstream_model, upstream_key, llm)
         app = create_app(memory, keys, upstream=upstream, settings=settings)
         click.echo(f"http://{_shown(host)}:{port}/docs", err=True)
         # Without a limit for its shutdown, uvicorn waits for the requests that run.
         config = uvicorn.Config(
-            app,
+            app if provider is None else watched(app, provider),
             host,
             port,
             access_log=access_log,
@@ -111,8 +127,25 @@ def serve(
         server = uvicorn.Server(config)
         server.run()
     keys.close()
+    if provider is not None:
+        provider.shutdown()
     if not server.started:
         raise InvalidInput(f"port {port} of {host} cannot be listened at: another program may have it; choose --port")
+
+
+def _telemetry(otel: bool) -> TracerProvider | None:
+    """Where spans go; None where nobody wants them: OTEL_* of a whole machine must not need our extra."""
+    named = any(os.environ.get(name) for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"))
+    off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or os.environ.get("OTEL_TRACES_EXPORTER") == "none"
+    if not otel and (not named or off):
+        return None
+    try:
+        from memory_r1.telemetry import otlp
+    except ModuleNotFoundError as error:
+        if otel:
+            raise InvalidInput("spans need their extra: pip install 'memory-r1[otel]'") from error
+        return None
+    return otlp()
 
 
 def _upstream(url: str | None, name: str | None, key: str | None, llm: dict[str, Any]) -> Upstream | None:
