@@ -105,7 +105,7 @@ def _service_keys() -> Iterable[Finder]:
     from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
     from detect_secrets.plugins.base import RegexBasedDetector
 
-    classes = get_mapping_from_secret_type_to_class()
+    classes: Mapping[str, Any] = get_mapping_from_secret_type_to_class()
     detectors = [one for kind, one in classes.items() if issubclass(one, RegexBasedDetector) and kind not in _NO_KEYS]
     forms = [form for detector in detectors for form in detector().denylist]
     basic = classes["Basic Auth Credentials"]()

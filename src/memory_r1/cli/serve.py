@@ -13,7 +13,8 @@ from memory_r1.cli.options import DEFAULT_USER, as_json, db, named_scope, open_m
 from memory_r1.cli.output import Group, columns, scope_name, show
 from memory_r1.errors import InvalidInput
 from memory_r1.memory import default_path
-from memory_r1.spans import no_span
+from memory_r1.serve.limits import Limits
+from memory_r1.spans import Span, no_span
 from memory_r1.types import Scope
 
 if TYPE_CHECKING:  # the extra may not be there
@@ -22,6 +23,7 @@ if TYPE_CHECKING:  # the extra may not be there
     from memory_r1.serve.chat import Upstream
     from memory_r1.serve.keys import Key
 
+_LIMITS = Limits()
 _keys_file = click.option(
     "--keys",
     "keys_file",
@@ -45,9 +47,19 @@ _keys_file = click.option(
 @click.option("--upstream-model", help="The model's name there, whatever a client asks for.")
 @click.option("--upstream-key", envvar="MEMORY_R1_UPSTREAM_KEY", help="Better: the variable MEMORY_R1_UPSTREAM_KEY.")
 @click.option("--user", default=DEFAULT_USER, show_default=True, help="Whose memory chats use when nobody is named.")
-@click.option("--rate", type=click.FloatRange(0), default=100, show_default=True, help="Requests a second and key.")
 @click.option(
-    "--max-body", type=click.IntRange(1), default=1 << 20, show_default=True, help="Bytes of a request at most."
+    "--rate",
+    type=click.FloatRange(0),
+    default=_LIMITS.rate,
+    show_default=True,
+    help="Requests a second for a key, or for an address without one; 0 is no limit.",
+)
+@click.option(
+    "--max-body",
+    type=click.IntRange(1),
+    default=_LIMITS.body_bytes,
+    show_default=True,
+    help="Bytes of a request at most.",
 )
 @click.option(
     "--otel",
@@ -83,7 +95,6 @@ def serve(
 
         from memory_r1.serve.app import Settings, create_app
         from memory_r1.serve.chat import ChatSettings
-        from memory_r1.serve.guard import Limits
         from memory_r1.serve.keys import Keys
     except ModuleNotFoundError as error:
         raise InvalidInput("the server needs its extra: pip install 'memory-r1[serve]'") from error
@@ -105,7 +116,7 @@ def serve(
         local=local,
     )
     provider = _telemetry(otel)
-    span = no_span
+    span: Span = no_span
     if provider is not None:
         from memory_r1.telemetry import spans, watched
 
