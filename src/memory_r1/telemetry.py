@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from anyio import to_thread
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -24,7 +25,7 @@ _WITH_QUERY = ("url.query", "url.full", "http.url", "http.target")
 
 
 def otlp() -> TracerProvider:
-    """A provider that sends to a collector, by default that of this machine. `shutdown()` sends what is left."""
+    """A provider that sends to a collector, by default that of this machine."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
@@ -54,7 +55,10 @@ def spans(provider: TracerProvider) -> Span:
 
 
 def watched(app: ASGIApp, provider: TracerProvider) -> ASGIApp:
-    """The application with a span for each request, named by its route. Ids that a query holds are left out."""
+    """The application with a span for each request, named by its route; what is left is sent when it ends.
+
+    Ids that a query holds are left out.
+    """
 
     def begun(span: OtelSpan, scope: Mapping[str, Any]) -> None:
         for name in _WITH_QUERY:
@@ -67,6 +71,8 @@ def watched(app: ASGIApp, provider: TracerProvider) -> ASGIApp:
             if route and message["type"] == "http.response.start":
                 get_current_span().update_name(f"{scope['method']} {route}")
                 get_current_span().set_attribute("http.route", route)
+            if message["type"] == "lifespan.shutdown.complete":  # uvicorn ends the process by the signal it was sent
+                await to_thread.run_sync(provider.force_flush)
             await send(message)
 
         await app(scope, receive, sent)

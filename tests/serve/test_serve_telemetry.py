@@ -13,7 +13,7 @@ pytest.importorskip("opentelemetry.sdk")
 pytest.importorskip("opentelemetry.instrumentation.asgi")
 
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from memory_r1 import Memory
@@ -111,6 +111,16 @@ def test_no_text_question_or_id_is_in_any_span() -> None:
     assert [one["error.type"] for one in traced.attributes("memory_r1.model") if "error.type" in one] == [
         "ModelUnavailable"
     ]
+
+
+def test_what_was_not_sent_yet_is_sent_when_the_server_ends() -> None:
+    traced = Traced()
+    waiting, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(BatchSpanProcessor(waiting, schedule_delay_millis=3_600_000))
+    with TestClient(watched(create_app(traced.memory, Keys()), provider), base_url="http://localhost") as client:
+        client.get("/scopes")
+        assert waiting.get_finished_spans() == ()
+    assert [span.name for span in waiting.get_finished_spans()] == ["GET /scopes"]
 
 
 def test_health_and_metrics_are_not_watched() -> None:

@@ -138,8 +138,6 @@ def serve(
         server = uvicorn.Server(config)
         server.run()
     keys.close()
-    if provider is not None:
-        provider.shutdown()
     if not server.started:
         raise InvalidInput(f"port {port} of {host} cannot be listened at: another program may have it; choose --port")
 
