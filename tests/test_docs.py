@@ -15,7 +15,7 @@ from memory_r1.weights import find
 ROOT = Path(__file__).parent.parent
 PAGES = (
     *("README.md", "docs/quickstart.md", "docs/mcp.md", "docs/integrations.md", "docs/storage-format.md"),
-    *("docs/evaluation.md", "docs/training.md", "docs/serving.md"),
+    *("docs/evaluation.md", "docs/training.md", "docs/serving.md", "docs/safety.md"),
 )
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 

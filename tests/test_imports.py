@@ -18,8 +18,9 @@ LAYERS = (
     ("errors",),
     ("types",),
     ("flow",),
-    ("dates", "weights", "quantize", "files"),
-    ("replies", "prompts", "recall", "embed"),
+    ("dates", "weights", "quantize", "files", "spans"),
+    ("replies", "recall", "embed"),
+    ("prompts", "suspicion", "scrub"),
     ("bank", "llm", "testing"),
     ("manager", "answer"),
     ("items", "transfer", "config", "audit"),
@@ -28,7 +29,7 @@ LAYERS = (
     ("__init__",),
     ("bench", "formats", "demo", "scoped"),
     ("tools",),
-    ("mcp", "integrations", "serve"),
+    ("mcp", "integrations", "serve", "telemetry"),
     ("train",),
     ("cli", "__main__"),
 )
@@ -68,7 +69,7 @@ def test_imports_go_one_way() -> None:
 
 RUNTIMES = (
     *("onnxruntime", "xllamacpp", "kitoken", "dateparser", "torch", "matplotlib", "huggingface_hub", "httpx"),
-    *("fastapi", "uvicorn", "prometheus_client"),
+    *("fastapi", "uvicorn", "prometheus_client", "detect_secrets", "phonenumbers", "stdnum", "opentelemetry"),
 )
 
 

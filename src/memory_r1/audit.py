@@ -1,4 +1,7 @@
-"""What is worth a look in a bank: duplicates, contradictions, stale and never-recalled entries. Nothing is changed."""
+"""What is worth a look in a bank: suspicious entries, duplicates, contradictions, stale and never-recalled ones.
+
+Nothing is changed.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,12 @@ from numpy.typing import NDArray
 
 from memory_r1.bank import MemoryBank
 from memory_r1.bank.terms import words
+from memory_r1.suspicion import suspicions
 from memory_r1.types import MemoryEntry, Scope
 
-Kind = Literal["exact duplicate", "near duplicate", "possible contradiction", "stale", "expired", "never recalled"]
+Kind = Literal[
+    "suspicious", "exact duplicate", "near duplicate", "possible contradiction", "stale", "expired", "never recalled"
+]
 
 # Cosines of e5-small on 73 hand-made pairs of short facts, lowest to highest: the same said otherwise 0.97 to 1.00; one
 # word another (a city, a job, a number) 0.86 to 0.99, or a synonym 0.93 to 1.00; a negation 0.85 to 0.93; something
@@ -56,7 +62,7 @@ def audit(
     with a negation, another number or one other word), meant to be read by a person.
     """
     entries = bank.all(scope, show_expired=True)
-    found = [*_pairs(bank, entries), *_single(bank, scope, entries, stale_after)]
+    found = [*_suspicious(bank, scope, entries), *_pairs(bank, entries), *_single(bank, scope, entries, stale_after)]
     order = {kind: place for place, kind in enumerate(Kind.__args__)}  # type: ignore[attr-defined]
     return sorted(found, key=lambda finding: order[finding.kind])
 
@@ -78,6 +84,15 @@ def _pairs(bank: MemoryBank, entries: list[MemoryEntry]) -> Iterator[Finding]:
                     finding = compare(group[start + row], group[column], float(similarity[row, column]))
                     if finding:
                         yield finding
+
+
+def _suspicious(bank: MemoryBank, scope: Scope | None, entries: list[MemoryEntry]) -> Iterator[Finding]:
+    """What reads like instructions for a model, or was made from what did."""
+    flagged = bank.flagged(scope)
+    for entry in entries:
+        reasons = dict.fromkeys([*flagged.get(entry.id, ()), *suspicions(entry.speaker, entry.text)])
+        if reasons:
+            yield Finding("suspicious", (entry,), ", ".join(reasons))
 
 
 def _bags(entries: list[MemoryEntry]) -> NDArray[np.float32]:

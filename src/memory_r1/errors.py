@@ -3,7 +3,8 @@
 MemoryR1Error
 ├── InvalidInput (ValueError)        an argument that cannot be meant
 │   ├── MissingScope                 no user_id, agent_id or run_id
-│   └── BadFilter                    a filter outside the grammar
+│   ├── BadFilter                    a filter outside the grammar
+│   └── Suspicious                   a text that reads like instructions for a model, where such are kept apart
 ├── EntryNotFound (LookupError)      no such entry or operation in this scope
 ├── DataUnavailable                  a data set that cannot be downloaded, or is another file than it should be
 ├── Conflict                         the entry changed after it was read
@@ -37,6 +38,10 @@ class MissingScope(InvalidInput):
 
 class BadFilter(InvalidInput):
     """A filter that the grammar does not know, or that names a scope where none may stand."""
+
+
+class Suspicious(InvalidInput):
+    """A text that reads like instructions for a model may not replace an entry's."""
 
 
 class EntryNotFound(MemoryR1Error, LookupError):

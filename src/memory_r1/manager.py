@@ -17,7 +17,7 @@ from memory_r1.dates import annotate, event_time, find_dates, format_date
 from memory_r1.errors import Conflict
 from memory_r1.flow import Flow
 from memory_r1.prompts import instructions
-from memory_r1.recall import without_recall
+from memory_r1.recall import harmless, without_recall
 from memory_r1.replies import complete_strings, json_object, position, sentence
 from memory_r1.types import Fact, Logged, MemoryEntry, Message, Operation, Prompt, Provenance, Reply, Scope, Turn
 
@@ -37,25 +37,32 @@ def remember(
     k: int = RELATED,
     metadata: Mapping[str, Any] | None = None,
     expires_at: datetime | None = None,
+    flags: tuple[str, ...] = (),
 ) -> Flow[list[Logged]]:
     """Remember a turn: one logged operation per fact, each fact seeing what the one before it changed.
 
     First come NOOPs for what the extraction got wrong: a reply that cannot be read, a fact that is not in the turn.
 
-    A turn with an id that was remembered before does nothing, and one that was interrupted goes on.
+    A turn with an id that was remembered before does nothing, and one that was interrupted goes on. `flags` go into
+    the provenance of every operation.
     """
-    facts, logged = yield from undecided_facts(turn, bank, scope)
+    facts, logged = yield from undecided_facts(turn, bank, scope, flags)
     for fact in facts:
-        logged.append((yield from decide_and_apply(fact, turn, bank, scope, k, metadata, expires_at)))
+        logged.append((yield from decide_and_apply(fact, turn, bank, scope, k, metadata, expires_at, flags)))
     return logged
 
 
-def undecided_facts(turn: Turn, bank: MemoryBank, scope: Scope) -> Flow[tuple[Sequence[Fact], list[Logged]]]:
+def undecided_facts(
+    turn: Turn, bank: MemoryBank, scope: Scope, flags: tuple[str, ...] = ()
+) -> Flow[tuple[Sequence[Fact], list[Logged]]]:
     """The facts of a turn that no operation has been applied for yet, and what was logged about the others."""
     if turn.id is not None and (progress := bank.turn_progress(scope, turn.id)) is not None:
         return progress.facts[progress.decided :], []
     facts, unusable = yield from extract(turn)
-    logged = [bank.apply(operation, scope) for operation in unusable]
+    logged = [
+        bank.apply(replace(operation, provenance=replace(operation.provenance, flags=flags)), scope)
+        for operation in unusable
+    ]
     if turn.id is not None:
         bank.begin_turn(scope, turn, facts)
     return facts, logged
@@ -102,16 +109,17 @@ def decide_and_apply(
     k: int,
     metadata: Mapping[str, Any] | None = None,
     expires_at: datetime | None = None,
+    flags: tuple[str, ...] = (),
 ) -> Flow[Logged]:
     """Decide an operation and apply it; when another writer was faster, look again, and at last just add."""
     for _ in range(_TRIES):
         operation = yield from decide(fact, bank.related(fact, scope, k))
-        operation = replace(operation, provenance=replace(operation.provenance, turn_id=turn.id))
+        operation = replace(operation, provenance=replace(operation.provenance, turn_id=turn.id, flags=flags))
         try:
             return bank.apply(operation, scope, metadata=metadata, expires_at=expires_at)
         except Conflict:
             continue
-    how = Provenance(turn_id=turn.id, reason="conflict")
+    how = Provenance(turn_id=turn.id, reason="conflict", flags=flags)
     return bank.apply(Operation("ADD", fact, provenance=how), scope, metadata=metadata, expires_at=expires_at)
 
 
@@ -176,8 +184,8 @@ def facts_schema(most: int) -> Mapping[str, Any]:
 
 def manager_prompt(fact: Fact, related: Sequence[MemoryEntry]) -> Prompt:
     text, version = instructions("manage")
-    memories = "\n".join(f"{i}. {entry.text}" for i, entry in enumerate(related, 1))
-    message = f"Memories:\n{memories}\nNew fact: {fact.text}"
+    memories = "\n".join(f"{i}. {harmless(entry.text)}" for i, entry in enumerate(related, 1))
+    message = f"Memories:\n{memories}\nNew fact: {harmless(fact.text)}"
     messages = (Message("system", text), Message("user", message))
     return Prompt("manage", messages, operation_schema(len(related)), 160, version=version)
 

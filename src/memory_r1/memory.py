@@ -7,26 +7,33 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar
 
 import platformdirs
 
 from memory_r1 import transfer
 from memory_r1.answer import RETRIEVED, ask
+from memory_r1.bank.adding import AS_GIVEN
 from memory_r1.bank.filters import split_scope
+from memory_r1.bank.quarantine import as_given, released_turn
+from memory_r1.bank.rows import moment
 from memory_r1.bank.sqlite import MemoryBank, NewEntry
-from memory_r1.bank.writes import check_text, clean
+from memory_r1.bank.writes import BY_HAND, check_text, clean
 from memory_r1.dates import parse_time
 from memory_r1.embed import Embedder, default_embedder
-from memory_r1.errors import EntryNotFound, InvalidInput
+from memory_r1.errors import EntryNotFound, InvalidInput, Suspicious
 from memory_r1.flow import LLM, Roles, run
 from memory_r1.manager import UNREADABLE, remember
-from memory_r1.recall import fenced
+from memory_r1.recall import fenced, without_recall
+from memory_r1.scrub import Scrubber
+from memory_r1.spans import Span, WatchedLLM, no_span
+from memory_r1.suspicion import suspicions
 from memory_r1.types import Answer, Logged, MemoryEntry, Provenance, Retrieved, Scope, Step, Turn
 
 P = ParamSpec("P")
@@ -34,6 +41,8 @@ T = TypeVar("T")
 
 Messages = str | Mapping[str, Any] | Turn | Sequence[Mapping[str, Any] | Turn]
 When = str | int | float | datetime
+OnSuspicion = Literal["allow", "flag", "quarantine"]
+_TO_DECIDE = Provenance(reason="to be decided")
 _UNSET: Any = object()
 
 
@@ -42,7 +51,12 @@ class Memory:
 
     `path` defaults to a file in the platform's data folder; ":memory:" keeps nothing. `llm` and `embedder` default
     to the embedded models, loaded at first use; `adapters` are LoRA files for the embedded model by step
-    ("extract", "manage", "answer"). Every method that reads or writes memories needs at least one of user_id,
+    ("extract", "manage", "answer"). `suspicious` is what becomes of texts that read like instructions for a model
+    (suspicion.py): "flag" notes why in the log, "quarantine" keeps them apart until `release`, "allow" does not look.
+    `scrub` replaces secrets and personal identifiers before a model, a log or the disk has them. `span` watches what
+    takes how long (telemetry.py).
+
+    Every method that reads or writes memories needs at least one of user_id,
     agent_id and run_id, as a keyword or at the top level of `filters`.
     """
 
@@ -53,10 +67,19 @@ class Memory:
         llm: LLM | None = None,
         embedder: Embedder | None = None,
         adapters: Mapping[Step, str | Path] | None = None,
+        suspicious: OnSuspicion = "flag",
+        scrub: Scrubber | None = None,
+        span: Span = no_span,
     ) -> None:
         if llm is not None and adapters:
             raise InvalidInput("adapters belong to the embedded model: give them to your own llm instead")
-        self.bank = MemoryBank(default_path() if path is None else path, embedder=embedder or default_embedder())
+        if suspicious not in OnSuspicion.__args__:  # type: ignore[attr-defined]
+            raise InvalidInput(f'suspicious is "allow", "flag" or "quarantine", not {suspicious!r}')
+        self.suspicious = suspicious
+        self.scrub = scrub
+        self.span = span
+        chosen = embedder or default_embedder()
+        self.bank = MemoryBank(default_path() if path is None else path, embedder=chosen, span=span)
         self._llm = llm
         self._adapters = {step: Path(path) for step, path in (adapters or {}).items()}
         self._roles: Roles | None = None
@@ -69,6 +92,10 @@ class Memory:
         from memory_r1.config import parts_from_config
 
         return cls(**parts_from_config(config))
+
+    @property
+    def _watched(self) -> LLM:
+        return WatchedLLM(self.llm, self.span)
 
     @property
     def llm(self) -> Roles:
@@ -98,30 +125,29 @@ class Memory:
         """Remember messages: a text, {"role", "content"} dicts, Turns, or a list of these.
 
         Returns {"results": [{"id", "memory", "event", …}], "unreadable": n}: what each fact did, with
-        "previous_memory" for UPDATE and DELETE. `infer=False` stores each message as given, without a model.
-        `dry_run=True` returns what would happen and changes nothing. `timestamp` is when it was said (default: now).
-        `progress(turns_done, operations)` is called after each turn, and with `infer=False` once.
+        "previous_memory" for UPDATE and DELETE, and "scrubbed": {"email": 1} where something was replaced.
+        `infer=False` stores each message as given, without a model. `dry_run=True` returns what would happen and
+        changes nothing. `timestamp` is when it was said (default: now). `progress(turns_done, operations)` is called
+        after each turn, and with `infer=False` once.
         """
         scope = Scope(user_id, agent_id, run_id)
         time = self.bank.now() if timestamp is None else parse_time(timestamp)
-        turns = turns_of(messages, time)
+        turns, metadata, scrubbed = self.scrubbed(turns_of(messages, time), metadata)
         expires_at = None if expiration_date is None else parse_time(expiration_date)
         bank = self.bank.fork(scope) if dry_run else self.bank
         logged: list[Logged] = []
         if not infer:
-            logged = bank.add_many(
-                NewEntry(turn.text, scope, turn.speaker, turn.time, expires_at, metadata) for turn in turns
-            )
+            logged = self._store(turns, bank, scope, metadata, expires_at)
             if progress:
                 progress(len(turns), logged)
         else:
             with self._one_writer(scope):
                 for done, turn in enumerate(turns, 1):
-                    told = run(remember(turn, bank, scope, metadata=metadata, expires_at=expires_at), self.llm)
+                    told = self._remember(turn, bank, scope, metadata, expires_at)
                     logged += told
                     if progress:
                         progress(done, told)
-        return added(logged)
+        return added(logged, scrubbed)
 
     def add_many(
         self,
@@ -141,9 +167,10 @@ class Memory:
         """
         scope = Scope(user_id, agent_id, run_id)
         now = self.bank.now()
-        turns = [turn for item in items for turn in turns_of(item, now)]
+        said = [turn for item in items for turn in turns_of(item, now)]
+        turns, metadata, scrubbed = self.scrubbed(said, metadata)
         if not infer:
-            return added(self.bank.add_many(NewEntry(t.text, scope, t.speaker, t.time, None, metadata) for t in turns))
+            return added(self._store(turns, self.bank, scope, metadata), scrubbed)
         logged: list[Logged] = []
 
         def collect(done: int, _: Turn, operations: list[Logged]) -> None:
@@ -152,7 +179,7 @@ class Memory:
                 progress(done, operations)
 
         self.remember_turns(turns, scope, metadata=metadata, progress=collect)
-        return added(logged)
+        return added(logged, scrubbed)
 
     def remember_turns(
         self,
@@ -166,11 +193,75 @@ class Memory:
 
         Turns with an id that were remembered before cost nothing, so that an interrupted call can be repeated.
         """
+        clean, metadata, _ = self.scrubbed(turns, metadata)
         with self._one_writer(scope):
-            for done, turn in enumerate(turns, 1):
-                operations = run(remember(turn, self.bank, scope, metadata=metadata), self.llm)
+            for done, turn in enumerate(clean, 1):
+                operations = self._remember(turn, self.bank, scope, metadata)
                 if progress:
                     progress(done, turn, operations)
+
+    def scrubbed(
+        self, turns: Sequence[Turn], metadata: Mapping[str, Any] | None = None
+    ) -> tuple[list[Turn], Mapping[str, Any] | None, Counter[str]]:
+        """Turns and metadata as they may be kept, and how many of each kind were replaced. Ids are left as they are."""
+        if self.scrub is None:
+            return list(turns), metadata, Counter()
+        cleaned, found = [], Counter[str]()
+        for turn in turns:
+            (speaker, one), (text, other) = self.scrub(turn.speaker), self.scrub(turn.text)
+            cleaned.append(replace(turn, speaker=speaker, text=text))
+            found += one + other
+        clean_metadata, more = self.scrub.value(metadata)
+        return cleaned, clean_metadata, found + more
+
+    def _asked(self, question: str) -> str:
+        """A question as a model or an embedder may have it."""
+        _check_question(question)
+        return question if self.scrub is None else self.scrub(question)[0]
+
+    def _store(
+        self,
+        turns: Sequence[Turn],
+        bank: MemoryBank,
+        scope: Scope,
+        metadata: Mapping[str, Any] | None,
+        expires_at: datetime | None = None,
+    ) -> list[Logged]:
+        """Store turns as given, but for those that are kept apart; one logged operation each, in their order."""
+        flagged = [(turn, self._flags(turn.speaker, turn.text)) for turn in turns]
+        apart = [bool(flags) and self.suspicious == "quarantine" for _, flags in flagged]
+        new = [
+            NewEntry(turn.text, scope, turn.speaker, turn.time, expires_at, metadata, replace(AS_GIVEN, flags=flags))
+            for turn, flags in flagged
+        ]
+        kept = iter(
+            bank.keep_apart([entry for entry, held in zip(new, apart, strict=True) if held]) if any(apart) else ()
+        )
+        stored = iter(bank.add_many(entry for entry, held in zip(new, apart, strict=True) if not held))
+        return [next(kept if held else stored) for held in apart]
+
+    def _remember(
+        self,
+        turn: Turn,
+        bank: MemoryBank,
+        scope: Scope,
+        metadata: Mapping[str, Any] | None,
+        expires_at: datetime | None = None,
+    ) -> list[Logged]:
+        """Remember a turn, or keep it apart before a model sees it."""
+        flags = self._flags(turn.speaker, without_recall(turn.text))
+        known = flags and turn.id is not None and bank.turn_progress(scope, turn.id) is not None
+        if flags and not known and self.suspicious == "quarantine":
+            how = replace(_TO_DECIDE, turn_id=turn.id, flags=flags)
+            return bank.keep_apart([NewEntry(turn.text, scope, turn.speaker, turn.time, expires_at, metadata, how)])
+        with self.span("memory_r1.remember") as note:
+            flow = remember(turn, bank, scope, metadata=metadata, expires_at=expires_at, flags=flags)
+            logged = run(flow, self._watched)
+            note({"memory_r1.operations": len(logged)})
+        return logged
+
+    def _flags(self, *texts: str) -> tuple[str, ...]:
+        return () if self.suspicious == "allow" else suspicions(*texts)
 
     def update(
         self,
@@ -181,19 +272,31 @@ class Memory:
         metadata: Mapping[str, Any] | None = None,
         expiration_date: Any = _UNSET,
     ) -> dict[str, Any]:
-        """Change an entry by hand. `data` is Mem0 1.x's name for `text`. Raises EntryNotFound."""
+        """Change an entry by hand. `data` is Mem0 1.x's name for `text`. Raises EntryNotFound.
+
+        Raises Suspicious for a text that would be kept apart if it were added.
+        """
         changes: dict[str, Any] = {}
         new = text if text is not None else data
+        scrubbed: Counter[str] = Counter()
         if new is not None:
-            changes["text"] = new
+            changes["text"] = check_text(new)
         if metadata is not None:
             changes["metadata"] = metadata
+        if self.scrub is not None:
+            changes, scrubbed = self.scrub.value(changes)
         if expiration_date is not _UNSET:
             changes["expires_at"] = None if expiration_date is None else parse_time(expiration_date)
         if not changes:
             raise InvalidInput("nothing to update: give text, metadata or expiration_date")
-        logged = self.bank.update(memory_id, **changes)
-        return {"message": "Memory updated successfully!", "operation": logged.id}
+        flags = self._flags(changes["text"]) if new is not None else ()
+        if flags and self.suspicious == "quarantine":
+            raise Suspicious(
+                f"the text reads like instructions for a model ({', '.join(flags)}); add it for a person to see"
+            )
+        logged = self.bank.update(memory_id, how=replace(BY_HAND, flags=flags), **changes)
+        done = {"message": "Memory updated successfully!", "operation": logged.id}
+        return {**done, "scrubbed": dict(scrubbed)} if scrubbed else done
 
     def delete(self, memory_id: str) -> dict[str, Any]:
         """Remove an entry; its history stays and `undo(result["operation"])` brings it back. Raises EntryNotFound."""
@@ -226,6 +329,40 @@ class Memory:
         """Erase everything in the file, for good."""
         self.bank.reset()
 
+    # -- quarantine -----------------------------------------------------------------------------------------------
+
+    def quarantined(
+        self, *, user_id: str | None = None, agent_id: str | None = None, run_id: str | None = None
+    ) -> dict[str, Any]:
+        """What is kept apart in a scope, oldest first: {"results": [{"id", "memory", "flags", …}]}."""
+        held = self.bank.held(Scope(user_id, agent_id, run_id))
+        return {"results": [held_dict(logged) for logged in held]}
+
+    def release(self, quarantine_id: str) -> dict[str, Any]:
+        """Remember what was kept apart, as it was to be, and return what `add` returns. Raises EntryNotFound.
+
+        A release that was interrupted is repeated by calling it again; nothing is remembered twice.
+        """
+        (held,) = self.bank.held(None, quarantine_id)
+        state, scope, how = held.after, held.scope, held.provenance
+        assert state is not None
+        assert scope is not None
+        turn = Turn(state["speaker"], state["text"], moment(state["event_time"]), released_turn(quarantine_id))
+        expires_at = moment(state["expires_at"])
+        if as_given(how):
+            how = replace(AS_GIVEN, turn_id=turn.id, flags=how.flags)
+            new = NewEntry(turn.text, scope, turn.speaker, turn.time, expires_at, state["metadata"], how)
+            return added(self.bank.release(quarantine_id, [new])[1])
+        with self._one_writer(scope):
+            flow = remember(turn, self.bank, scope, metadata=state["metadata"], expires_at=expires_at, flags=how.flags)
+            logged = run(flow, self._watched)
+            self.bank.release(quarantine_id)
+        return added(logged)
+
+    def discard(self, quarantine_id: str) -> dict[str, Any]:
+        """Never remember what was kept apart. The log keeps its words; `purge` erases them. Raises EntryNotFound."""
+        return {"message": "Discarded.", "operation": self.bank.discard(quarantine_id).id}
+
     # -- reading --------------------------------------------------------------------------------------------------
 
     def search(
@@ -249,11 +386,12 @@ class Memory:
         """
         scope, rest = split_scope(filters, user_id=user_id, agent_id=agent_id, run_id=run_id)
         k = how_many(limit, top_k, 20)
-        _check_question(query)
+        query = self._asked(query)
         if threshold is not None and (isinstance(threshold, bool) or not isinstance(threshold, int | float)):
             raise InvalidInput(f"threshold must be a number from 0 to 1, not {threshold!r}")
-        with self._bank_at(as_of, scope) as bank:
+        with self.span("memory_r1.search") as note, self._bank_at(as_of, scope) as bank:
             found = bank.search(query, scope, k, filters=rest, show_expired=show_expired)
+            note({"memory_r1.found": len(found)})
         return {"results": [found_dict(item) for item in found if threshold is None or item.score >= threshold]}
 
     def answer(
@@ -269,9 +407,12 @@ class Memory:
     ) -> Answer:
         """Ask the Answer Agent: a brief answer, what was retrieved, and the entries it kept (`used`)."""
         scope, rest = split_scope(filters, user_id=user_id, agent_id=agent_id, run_id=run_id)
-        _check_question(question)
-        with self._bank_at(as_of, scope) as bank:
-            return run(ask(question, bank, scope, k=how_many(None, top_k, RETRIEVED), filters=rest), self.llm)
+        question = self._asked(question)
+        k = how_many(None, top_k, RETRIEVED)
+        with self.span("memory_r1.ask") as note, self._bank_at(as_of, scope) as bank:
+            answer = run(ask(question, bank, scope, k=k, filters=rest), self._watched)
+            note({"memory_r1.retrieved": len(answer.retrieved), "memory_r1.kept": len(answer.used)})
+        return answer
 
     def context(
         self,
@@ -288,9 +429,11 @@ class Memory:
         At most `max_tokens` (a safe estimate). Messages that quote the block are remembered without it.
         """
         scope, rest = split_scope(filters, user_id=user_id, agent_id=agent_id, run_id=run_id)
-        _check_question(query)
+        query = self._asked(query)
         how_many(None, max_tokens, 0, "max_tokens")
-        found = self.bank.search(query, scope, RETRIEVED, filters=rest, per_speaker=True)
+        with self.span("memory_r1.context") as note:
+            found = self.bank.search(query, scope, RETRIEVED, filters=rest, per_speaker=True)
+            note({"memory_r1.found": len(found)})
         return fenced([item.entry for item in found], max_tokens)
 
     def get(self, memory_id: str) -> dict[str, Any] | None:
@@ -337,7 +480,12 @@ class Memory:
         return transfer.export_lines(self.bank, Scope(user_id, agent_id, run_id) if given else None)
 
     def import_(self, lines: Iterable[str]) -> int:
-        """Take in what `export` wrote and return how many entries came; those that are here already are left alone."""
+        """Take in what `export` wrote and return how many entries came; those that are here already are left alone.
+
+        Raises InvalidInput where texts are scrubbed: a log is taken in as it is, or not at all.
+        """
+        if self.scrub is not None:
+            raise InvalidInput("an export is taken in as it is: open the memory without scrub for it")
         return transfer.import_lines(self.bank, lines)
 
     def close(self) -> None:
@@ -398,6 +546,7 @@ class AsyncMemory:
 
     add = _awaited(Memory.add)
     add_many = _awaited(Memory.add_many)
+    scrubbed = _awaited(Memory.scrubbed)
     remember_turns = _awaited(Memory.remember_turns)
     update = _awaited(Memory.update)
     delete = _awaited(Memory.delete)
@@ -411,6 +560,9 @@ class AsyncMemory:
     get = _awaited(Memory.get)
     get_all = _awaited(Memory.get_all)
     history = _awaited(Memory.history)
+    quarantined = _awaited(Memory.quarantined)
+    release = _awaited(Memory.release)
+    discard = _awaited(Memory.discard)
     export = _awaited(Memory.export)
     import_ = _awaited(Memory.import_)
     close = _awaited(Memory.close)
@@ -491,7 +643,7 @@ def how_many(limit: int | None, top_k: int | None, default: int, name: str = "to
     return min(k, 2**31)
 
 
-def added(logged: Sequence[Logged]) -> dict[str, Any]:
+def added(logged: Sequence[Logged], scrubbed: Mapping[str, int] | None = None) -> dict[str, Any]:
     results = []
     for item in logged:
         result: dict[str, Any] = {"id": item.entry_id, "memory": _text(item), "event": item.kind, "operation": item.id}
@@ -499,8 +651,11 @@ def added(logged: Sequence[Logged]) -> dict[str, Any]:
             result["previous_memory"] = item.before["text"]
         if item.provenance.reason:
             result["reason"] = item.provenance.reason
+        if item.provenance.flags:
+            result["flags"] = list(item.provenance.flags)
         results.append(result)
-    return {"results": results, "unreadable": sum(item.provenance.reason in UNREADABLE for item in logged)}
+    done = {"results": results, "unreadable": sum(item.provenance.reason in UNREADABLE for item in logged)}
+    return {**done, "scrubbed": dict(scrubbed)} if scrubbed else done
 
 
 def _text(logged: Logged) -> str | None:
@@ -547,4 +702,20 @@ def operation_dict(logged: Logged) -> dict[str, Any]:
         "logprob": how.logprob,
         "reason": how.reason,
         "undoes": logged.undoes,
+        "flags": list(how.flags),
+    }
+
+
+def held_dict(held: Logged) -> dict[str, Any]:
+    """What is kept apart."""
+    assert held.after is not None
+    assert held.scope is not None
+    return {
+        "id": held.entry_id,
+        "memory": held.after["text"],
+        "flags": list(held.provenance.flags),
+        "speaker": held.after["speaker"],
+        "metadata": held.after["metadata"] or None,
+        "created_at": held.time.isoformat(),
+        **held.scope.ids,
     }

@@ -50,6 +50,17 @@ class ScopedMemory:
     def history(self, memory_id: str) -> list[dict[str, Any]]:
         return [operation_dict(logged) for logged in self.memory.bank.history(memory_id, self.scope)]
 
+    def quarantined(self) -> dict[str, Any]:
+        return self.memory.quarantined(**self._ids)
+
+    def release(self, quarantine_id: str) -> dict[str, Any]:
+        self.memory.bank.held(self.scope, quarantine_id)
+        return self.memory.release(quarantine_id)
+
+    def discard(self, quarantine_id: str) -> dict[str, Any]:
+        self.memory.bank.held(self.scope, quarantine_id)
+        return self.memory.discard(quarantine_id)
+
     def operations(self, last: int) -> list[dict[str, Any]]:
         """The latest operations of the scope, oldest first."""
         return [operation_dict(logged) for logged in self.memory.bank.log(self.scope, last=last)]

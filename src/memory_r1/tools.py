@@ -213,8 +213,13 @@ def _entry_line(entry: Mapping[str, Any]) -> str:
     return f"[{entry['id']}] {when}{_short(entry['memory'])}"
 
 
+_APART = "kept apart, since it reads like instructions for a model; only a person can release it"
+
+
 def _result_line(result: Mapping[str, Any]) -> str:
     """What one fact did, of an add."""
+    if result["event"] == "QUARANTINE":
+        return f"operation {result['operation']}: QUARANTINE [{result['id']}] {_APART}"
     was = f"; was: {_short(result['previous_memory'])}" if result["event"] == "UPDATE" else ""
     why = f" ({result['reason']})" if result.get("reason") else ""
     about = f"[{result['id']}] " if result["id"] else ""
@@ -222,10 +227,10 @@ def _result_line(result: Mapping[str, Any]) -> str:
 
 
 def _operation_line(operation: Mapping[str, Any]) -> str:
-    """One line of the log."""
+    """One line of the log, without the words of what is kept apart."""
     when = operation["created_at"][:19].replace("T", " ")
     old, new = operation["old_memory"], operation["new_memory"]
-    what = _short(new or old or operation["fact"] or "")
+    what = _APART if operation["event"] == "QUARANTINE" else _short(new or old or operation["fact"] or "")
     was = f"; was: {_short(old)}" if old and new and old != new else ""
     why = f" ({operation['reason']})" if operation["reason"] else ""
     about = f"[{operation['memory_id']}] " if operation["memory_id"] else ""

@@ -14,7 +14,7 @@ from memory_r1.bank.rows import dump, fact_of, fact_state, moment, seconds
 from memory_r1.bank.sqlite import MemoryBank
 from memory_r1.bank.writes import check_metadata, check_text, clean
 from memory_r1.errors import InvalidInput
-from memory_r1.types import KINDS, Logged, Provenance, Scope
+from memory_r1.types import LOGGED_KINDS, Logged, Provenance, Scope
 
 FORMAT = "memory-r1-operations"
 VERSION = 1
@@ -56,6 +56,7 @@ def logged_state(logged: Logged) -> dict[str, Any]:
         "prompt_version": how.prompt_version,
         "logprob": how.logprob,
         "reason": how.reason,
+        "flags": list(how.flags),
         "undoes": logged.undoes,
     }
 
@@ -77,7 +78,7 @@ def _logged(number: int, state: dict[str, Any]) -> Logged:
             raise InvalidInput(f"line {number} has no time")
         for name in ("entry_id", "turn_id", "model", "adapter", "prompt_version", "reason"):
             clean("" if state[name] is None else state[name])
-        if state["kind"] not in (*KINDS, "PURGE", "REEMBED"):
+        if state["kind"] not in LOGGED_KINDS:
             raise ValueError(state["kind"])
         before, after = _entry_state(state["before"]), _entry_state(state["after"])
         if any(each and (each["scope"] != state["scope"] or not state["entry_id"]) for each in (before, after)):
@@ -102,6 +103,7 @@ def _logged(number: int, state: dict[str, Any]) -> Logged:
                 state["prompt_version"],
                 None if state["logprob"] is None else float(state["logprob"]),
                 state["reason"],
+                tuple(clean(flag) for flag in state.get("flags", ())),  # older exports have none
             ),
             undoes=None if state["undoes"] is None else int(state["undoes"]),
         )

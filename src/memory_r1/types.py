@@ -15,6 +15,11 @@ STEPS: tuple[Step, ...] = ("extract", "manage", "answer", "judge")
 Kind = Literal["ADD", "UPDATE", "DELETE", "NOOP"]
 KINDS: tuple[Kind, ...] = ("ADD", "UPDATE", "DELETE", "NOOP")
 
+QUARANTINE = ("QUARANTINE", "RELEASE", "DISCARD")
+"""Kinds of log lines about what is kept apart, and is no entry."""
+
+LOGGED_KINDS = (*KINDS, *QUARANTINE, "PURGE", "REEMBED")
+
 SCOPE_KEYS = ("user_id", "agent_id", "run_id")
 
 
@@ -94,7 +99,10 @@ class MemoryEntry:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """How a decision came about, kept with every logged operation."""
+    """How a decision came about, kept with every logged operation.
+
+    `flags` are the reasons (suspicion.REASONS) for which what was said reads like instructions for a model.
+    """
 
     turn_id: str | None = None
     model: str | None = None
@@ -102,6 +110,7 @@ class Provenance:
     prompt_version: str | None = None
     logprob: float | None = None
     reason: str | None = None
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +132,9 @@ class Operation:
 class Logged:
     """One line of the operation log: what changed, from what, to what, when and why.
 
-    `kind` is one of KINDS, "PURGE" or "REEMBED". `before` and `after` hold the entry's whole state as plain
-    JSON values, so that the log alone rebuilds the bank; `fact` is what was decided about. `undoes` names the
-    operation an undo reverses.
+    `kind` is one of LOGGED_KINDS. `before` and `after` hold the entry's whole state as plain JSON values, so that the
+    log alone rebuilds the bank; `fact` is what was decided about. `undoes` names the operation an undo reverses. Of
+    a QUARANTINE `after` is what is kept apart, and `entry_id` its own id.
     """
 
     id: int

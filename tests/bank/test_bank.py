@@ -133,7 +133,7 @@ def test_an_update_takes_the_event_time_of_its_fact_where_it_has_one(bank: Memor
 
 
 def test_the_log_keeps_who_decided_and_why(bank: MemoryBank) -> None:
-    how = Provenance("turn-1", "smollm2", "manage.gguf", "manage@1", -0.25, "because")
+    how = Provenance("turn-1", "smollm2", "manage.gguf", "manage@1", -0.25, "because", ("override",))
     fact = Fact("tea", "Ann", MAY, True)
     logged = bank.apply(Operation("ADD", fact, provenance=how), ANN)
     assert bank.log() == [logged]
@@ -336,7 +336,8 @@ def test_a_file_of_version_1_is_migrated_and_keeps_everything(tmp_path: Path) ->
     schema.migrate(db, str(old), target=1)
     db.execute("ATTACH ? AS new", (str(new),))
     for table in ("meta", "home", "entry", "vector", "operation"):
-        db.execute(f"INSERT INTO {table} SELECT * FROM new.{table}")
+        columns = ", ".join(row[1] for row in db.execute(f"PRAGMA main.table_info({table})"))
+        db.execute(f"INSERT INTO {table} SELECT {columns} FROM new.{table}")
     assert db.execute("PRAGMA user_version").fetchone() == (1,)
     db.close()
     with MemoryBank(old, embedder=HashEmbedder()) as bank:

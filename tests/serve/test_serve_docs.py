@@ -46,7 +46,7 @@ def sent(client: TestClient, words: list[str]) -> httpx.Response:
 
 def test_every_curl_command_works_and_shows_what_the_page_says() -> None:
     shown = commands()
-    assert len(shown) == 16
+    assert len(shown) == 17
     memory_id = ""
     with serving() as client:
         for words in shown:

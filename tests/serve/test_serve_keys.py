@@ -164,6 +164,44 @@ def test_a_key_that_asks_too_often_is_told_to_wait() -> None:
         assert client.get("/memories", headers={"X-API-Key": bob}).status_code == 200
 
 
+def asked(client: TestClient, address: str, **headers: str) -> int:
+    """The status of a request from an address."""
+    transport = client._transport
+    transport.client = (address, 50_000)  # type: ignore[attr-defined]
+    return client.get("/memories?user_id=ann", headers=headers).status_code
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ("203.0.113.7", "203.0.113.7", True),
+        ("203.0.113.7", "203.0.113.8", False),
+        ("::ffff:203.0.113.7", "203.0.113.7", True),
+        ("2001:db8::1", "2001:db8::ffff:2", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+    ],
+)
+def test_without_keys_an_address_that_asks_too_often_is_told_to_wait(first: str, second: str, same: bool) -> None:
+    with serving(settings=Settings(limits=Limits(rate=0.5), local=False)) as client:
+        assert asked(client, first) == 200
+        assert asked(client, second) == (429 if same else 200)
+        assert client.get("/health").status_code == 200
+
+
+def test_who_guesses_keys_is_told_to_wait_and_holders_of_keys_are_not() -> None:
+    keys = Keys()
+    _, ann = keys.create(ANN)
+    with serving(keys=keys, settings=Settings(limits=Limits(rate=0.5))) as client:
+        guesses = [asked(client, "203.0.113.7", **{"X-API-Key": f"mr1_{n}"}) for n in range(3)]
+        assert guesses == [401, 429, 429]
+        assert asked(client, "203.0.113.7", **{"X-API-Key": ann}) == 200
+
+
+def test_programs_of_this_machine_are_not_counted() -> None:
+    with serving(settings=Settings(limits=Limits(rate=0.5))) as client:
+        assert [asked(client, "127.0.0.1") for _ in range(5)] == [200] * 5
+
+
 def test_refusals_do_not_tell_whether_another_scopes_entry_exists() -> None:
     keys = Keys()
     (_, ann), (_, bob) = keys.create(ANN), keys.create(BOB)

@@ -24,7 +24,7 @@ from memory_r1.bank.writes import (
 )
 from memory_r1.types import Fact, Logged, Provenance, Scope
 
-_AS_GIVEN = Provenance(reason="stored as given")
+AS_GIVEN = Provenance(reason="stored as given")
 _BATCH = 1_000  # rows kept back
 _INSERT_ENTRY = f"INSERT INTO entry ({ENTRY_COLUMNS}) VALUES ({','.join('?' * 15)})"
 
@@ -39,7 +39,7 @@ class NewEntry:
     event_time: datetime | None = None
     expires_at: datetime | None = None
     metadata: Mapping[str, Any] | None = None
-    provenance: Provenance = _AS_GIVEN
+    provenance: Provenance = AS_GIVEN
 
 
 def new_states(entries: Sequence[NewEntry], time: datetime) -> list[dict[str, Any]]:

@@ -6,17 +6,23 @@ import json
 import sqlite3
 from datetime import datetime
 
+from memory_r1.bank.history import read_log
+from memory_r1.bank.quarantine import KEPT_APART, quarantined_source
 from memory_r1.bank.rows import ENTRY_COLUMNS, dump, scope_sql
 from memory_r1.bank.writes import BY_HAND, bump, log_operation
 from memory_r1.errors import EntryNotFound
 from memory_r1.types import Scope
 
-_ERASED = "before = NULL, after = NULL, fact = NULL, turn_id = NULL, reason = 'purged'"
+_ERASED = "before = NULL, after = NULL, fact = NULL, turn_id = NULL, reason = 'purged', flags = NULL"
 
 
 def purge_one(db: sqlite3.Connection, time: datetime, entry_id: str) -> list[int]:
-    """Erase an entry and all that tells of it. Returns its key in a list."""
+    """Erase an entry and all that tells of it, or what is quarantined. Returns the entry's key in a list."""
     row = db.execute(f"SELECT {ENTRY_COLUMNS} FROM entry WHERE id = ?", (entry_id,)).fetchone()
+    if row is None and (held := read_log(db, f"entry_id = ? AND {KEPT_APART}", (entry_id,))):
+        db.execute(f"UPDATE operation SET {_ERASED} WHERE entry_id = ?", (entry_id,))
+        log_operation(db, time, "PURGE", entry_id, held[0].scope, None, None, None, BY_HAND)
+        return []
     if row is None:
         raise EntryNotFound(f"no memory entry {entry_id!r} to purge")
     _erase_decisions(db, row)
@@ -40,8 +46,13 @@ def purge_scope(db: sqlite3.Connection, time: datetime, scope: Scope) -> list[in
 
 def _erase_decisions(db: sqlite3.Connection, row: sqlite3.Row) -> None:
     """Erase what the log tells of an entry, and every decision about a fact in its own words."""
-    history = db.execute("SELECT before, after, fact FROM operation WHERE entry_id = ?", (row["id"],)).fetchall()
-    texts = {json.loads(state)["text"] for states in history for state in states if state}
+    history = db.execute(
+        "SELECT before, after, fact, turn_id FROM operation WHERE entry_id = ?", (row["id"],)
+    ).fetchall()
+    texts = {json.loads(state)["text"] for *states, _ in history for state in states if state}
+    for *_, turn_id in history:
+        if (source := quarantined_source(turn_id)) is not None:
+            db.execute(f"UPDATE operation SET {_ERASED} WHERE entry_id = ?", (source,))
     scope = Scope(row["user_id"], row["agent_id"], row["run_id"])
     where, values = scope_sql(scope)
     marks = ",".join("?" * len(texts))

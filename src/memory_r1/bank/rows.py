@@ -18,7 +18,7 @@ ENTRY_COLUMNS = (
 )
 OPERATION_COLUMNS = (
     "id, kind, entry_id, time, user_id, agent_id, run_id, before, after, fact, turn_id, "
-    "model, adapter, prompt_version, logprob, reason, undoes"
+    "model, adapter, prompt_version, logprob, reason, undoes, flags"
 )
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)  # dumps() makes one a call
@@ -136,6 +136,7 @@ def logged_of(row: sqlite3.Row) -> Logged:
             prompt_version=row["prompt_version"],
             logprob=row["logprob"],
             reason=row["reason"],
+            flags=() if row["flags"] is None else tuple(json.loads(row["flags"])),
         ),
         undoes=row["undoes"],
     )

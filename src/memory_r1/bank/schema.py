@@ -61,7 +61,17 @@ def m002_turns_and_recalls(db: sqlite3.Connection) -> None:
     db.execute("CREATE TABLE recall (key INTEGER PRIMARY KEY, times INTEGER NOT NULL, last REAL NOT NULL)")
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (m001_entries_and_operations, m002_turns_and_recalls)
+def m003_flags(db: sqlite3.Connection) -> None:
+    """Why what was said reads like instructions for a model. An older version would take what is quarantined for so."""
+    db.execute("ALTER TABLE operation ADD COLUMN flags TEXT")
+    db.execute("CREATE INDEX operation_flagged ON operation (id) WHERE flags IS NOT NULL")
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
+    m001_entries_and_operations,
+    m002_turns_and_recalls,
+    m003_flags,
+)
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from memory_r1.bank.embedding import Passages, check_embedder, record_embedder, 
 from memory_r1.bank.erasing import purge_one, purge_scope
 from memory_r1.bank.filters import compile_filter
 from memory_r1.bank.history import UNDONE_BY, check_undoable, not_yet_here, read_log, reversal, take_in
+from memory_r1.bank.quarantine import end, held, keep_apart
 from memory_r1.bank.retrieval import Retriever
 from memory_r1.bank.rows import ENTRY_COLUMNS, entry_of, moment, scope_sql, seconds
 from memory_r1.bank.terms import term_codes
@@ -42,6 +43,7 @@ from memory_r1.bank.writes import (
 )
 from memory_r1.embed import Embedder
 from memory_r1.errors import Conflict, EntryNotFound, InvalidInput
+from memory_r1.spans import Span, no_span
 from memory_r1.types import Fact, Logged, MemoryEntry, Operation, Provenance, Retrieved, Scope, Turn
 
 
@@ -59,8 +61,10 @@ class MemoryBank:
         embedder: Embedder,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         index_bytes: int = 1 << 30,
+        span: Span = no_span,
     ) -> None:
         self.path = str(path)
+        self._span = span
         self.embedder = embedder
         self._db = schema.connect(self.path)
         self._setup(now, index_bytes)
@@ -150,6 +154,16 @@ class MemoryBank:
         An UPDATE takes the fact's event time where it has one and merges `metadata` over what was there. Raises
         Conflict when the entry is no longer as `operation.entry` shows it; then nothing is written.
         """
+        with self._span("memory_r1.apply", **{"memory_r1.operation": operation.kind}):
+            return self._apply(operation, scope, metadata, expires_at)
+
+    def _apply(
+        self,
+        operation: Operation,
+        scope: Scope,
+        metadata: Mapping[str, Any] | None,
+        expires_at: datetime | None,
+    ) -> Logged:
         text = operation.text if operation.text is not None else operation.fact.text
         if operation.kind == "ADD":
             fact = operation.fact
@@ -178,7 +192,7 @@ class MemoryBank:
         """Store entries as given, all in one transaction, each with its ADD in the log."""
         return self._add(list(entries), None)
 
-    def update(self, entry_id: str, **changes: Any) -> Logged:
+    def update(self, entry_id: str, *, how: Provenance = BY_HAND, **changes: Any) -> Logged:
         """Change an entry by hand: any of text, metadata, event_time, expires_at (None removes the latter two)."""
         unknown = set(changes) - {"text", "metadata", "event_time", "expires_at"}
         if unknown:
@@ -186,7 +200,7 @@ class MemoryBank:
         for name in ("event_time", "expires_at"):
             if name in changes:
                 changes[name] = seconds(changes[name])
-        return self._change("UPDATE", self.get(entry_id), changes, None, BY_HAND)
+        return self._change("UPDATE", self.get(entry_id), changes, None, how)
 
     def delete(self, entry_id: str) -> Logged:
         """Remove an entry from what is so now. Its history stays and `undo` brings it back."""
@@ -227,6 +241,43 @@ class MemoryBank:
             if row is None or row["revision"] != seen.revision:
                 raise Conflict(f"entry {seen.id} has been changed since it was read; read it again and decide anew")
             return change_entry(db, self._now(), kind, row, changes, vector, fact, how, undoes)
+
+    # -- quarantine -----------------------------------------------------------------------------------------------
+
+    def keep_apart(self, entries: Sequence[NewEntry]) -> list[Logged]:
+        """Keep what is suspicious out of the bank, durably: one QUARANTINE line each, in one transaction.
+
+        Each needs `provenance.flags`; `provenance.reason` says whether it is to be stored as given or to be decided.
+        """
+        with self._writing() as db:
+            return keep_apart(db, self._now(), entries)
+
+    def held(self, scope: Scope | None = None, held_id: str | None = None) -> list[Logged]:
+        """What is in quarantine, oldest first; with an id that one. Raises EntryNotFound when `scope` has it not."""
+        with self._reading() as db:
+            return held(db, scope, held_id)
+
+    def release(self, held_id: str, entries: Sequence[NewEntry] = ()) -> tuple[Logged, list[Logged]]:
+        """End a quarantine and add entries, in one transaction. Raises EntryNotFound when it has ended already."""
+        now = self._now()
+        states = new_states(entries, now)
+        vectors = self._passages.embed([searched_text(entry.text, entry.speaker) for entry in entries])
+        with self._writing() as db:
+            check_embedder(db, self.embedder, self.path)
+            ended = end(db, now, held_id, "RELEASE")
+            return ended, add_entries(db, now, entries, states, vectors, None)
+
+    def discard(self, held_id: str) -> Logged:
+        """End a quarantine without remembering anything. The log keeps what it was until it is purged."""
+        with self._writing() as db:
+            return end(db, self._now(), held_id, "DISCARD")
+
+    def flagged(self, scope: Scope | None = None) -> dict[str, tuple[str, ...]]:
+        """Entry id -> why what it was made from reads like instructions for a model."""
+        where, values = scope_sql(scope)
+        with self._reading() as db:
+            log = read_log(db, f"flags IS NOT NULL AND kind IN ('ADD', 'UPDATE') AND {where}", values)
+        return {logged.entry_id: logged.provenance.flags for logged in log if logged.entry_id is not None}
 
     # -- turns ----------------------------------------------------------------------------------------------------
 
@@ -434,7 +485,7 @@ class MemoryBank:
         """A cheap private copy in memory: what happens in it stays in it. With `scope`, of that scope alone."""
         with self._reading() as db:
             twin = MemoryBank.__new__(MemoryBank)
-            twin.path, twin.embedder = ":memory:", self.embedder
+            twin.path, twin.embedder, twin._span = ":memory:", self.embedder, no_span
             if scope is None or holds_only(db, scope):
                 twin._db = schema.copy_to_memory(db)
                 twin._setup(self._now, self._index_bytes)

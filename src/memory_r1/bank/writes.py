@@ -25,14 +25,14 @@ from memory_r1.bank.rows import (
 from memory_r1.bank.terms import term_codes
 from memory_r1.bank.turns import count_decided
 from memory_r1.errors import InvalidInput
-from memory_r1.types import Fact, Logged, Provenance, Scope
+from memory_r1.types import QUARANTINE, Fact, Logged, Provenance, Scope
 
 MAX_TEXT = 100_000
 BY_HAND = Provenance(reason="by hand")
 
 _ROLES = frozenset({"user", "assistant", "human", "ai", "tool"})
 _CHANGING = ("text", "updated_at", "event_time", "expires_at", "metadata", "revision", "deleted_at")
-_INSERT_OPERATION = f"INSERT INTO operation ({OPERATION_COLUMNS}) VALUES ({','.join('?' * 17)})"
+_INSERT_OPERATION = f"INSERT INTO operation ({OPERATION_COLUMNS}) VALUES ({','.join('?' * 18)})"
 WRITE_VECTOR = "INSERT OR REPLACE INTO vector VALUES (?, ?, ?)"
 _UPDATE_ENTRY = f"UPDATE entry SET {', '.join(f'{name} = ?' for name in _CHANGING)} WHERE key = ?"
 
@@ -123,14 +123,17 @@ def _operation_row(logged: Logged) -> tuple[Any, ...]:
     before, after = logged.before and dump(logged.before), logged.after and dump(logged.after)
     fact = logged.fact and dump(fact_state(logged.fact))
     decision = (how.turn_id, how.model, how.adapter, how.prompt_version, how.logprob, how.reason, logged.undoes)
+    flags = dump(how.flags) if how.flags else None
     time = seconds(logged.time)
-    return (logged.id, logged.kind, logged.entry_id, time, *ids, before, after, fact, *decision)
+    return (logged.id, logged.kind, logged.entry_id, time, *ids, before, after, fact, *decision, flags)
 
 
 def fold(log: Iterable[Logged]) -> dict[str, Mapping[str, Any]]:
     """Entry id -> state, deleted entries included: what an operation log says is so after its last line."""
     states: dict[str, Mapping[str, Any]] = {}
     for logged in log:
+        if logged.kind in QUARANTINE:
+            continue
         if logged.entry_id is not None and logged.after is not None:
             states[logged.entry_id] = logged.after
         elif logged.kind == "PURGE" and logged.entry_id is not None:

@@ -32,6 +32,7 @@ from memory_r1.cli.options import (
     unchanged,
     whose,
     whose_or_all,
+    writing,
 )
 from memory_r1.cli.output import (
     Group,
@@ -44,10 +45,11 @@ from memory_r1.cli.output import (
     scope_name,
     show,
 )
+from memory_r1.cli.quarantine import quarantine
 from memory_r1.cli.serve import keys, serve
 from memory_r1.cli.train import train
 from memory_r1.cli.train_run import runs
-from memory_r1.errors import EntryNotFound
+from memory_r1.errors import EntryNotFound, InvalidInput
 from memory_r1.memory import added, entry_dict, operation_dict
 from memory_r1.types import Logged, Scope, Turn
 
@@ -71,7 +73,7 @@ def main() -> None:
 @click.option("--speaker", default="user", show_default=True, help="Who said it.")
 @click.option("--raw", is_flag=True, help="Store the text as it is, without asking the model.")
 @click.option("--dry-run", is_flag=True, help="Show what would happen and change nothing.")
-@options.options(whose, model, db, as_json)
+@options.options(whose, writing, db, as_json)
 def add(
     text: tuple[str, ...],
     timestamp: str | None,
@@ -93,6 +95,9 @@ def add(
         )
     nothing = ["Nothing worth remembering was found in it (--raw stores a text as it is)."]
     lines = [result_line(item) for item in result["results"]] or nothing
+    if result.get("scrubbed"):
+        replaced = ", ".join(f"{count} {kind}" for kind, count in result["scrubbed"].items())
+        lines.append(click.style(f"Replaced before it was kept: {replaced}.", dim=True))
     if dry_run:
         lines.append(click.style("Nothing was changed: this was a dry run.", dim=True))
     show(result, as_json, lines)
@@ -100,7 +105,7 @@ def add(
 
 @main.command()
 @click.argument("question", nargs=-1, required=True)
-@options.options(whose, model, db, as_json)
+@options.options(whose, model, options.scrub, db, as_json)
 def ask(
     question: tuple[str, ...],
     db: Path | None,
@@ -308,7 +313,7 @@ def export(file: Path | None, db: Path | None, user_id: str | None, agent_id: st
     "--sessions", type=click.IntRange(1), help="LoCoMo: only the first N dated sessions of each conversation."
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be imported and change nothing.")
-@options.options(whose, model, db, as_json)
+@options.options(whose, writing, db, as_json)
 def import_(
     file: Path,
     form: str | None,
@@ -339,6 +344,8 @@ def import_(
     form = form or formats.detect(file)
     said = "would be imported" if dry_run else "imported"
     with open_memory(unchanged(db) if dry_run else db, **llm) as memory:
+        if memory.scrub is not None and form not in ("chat", "locomo"):
+            raise InvalidInput(f"--scrub does not reach memories that are taken in as they are ({form}): leave it out")
         if form == "memory-r1":
             with files.open_text(file) as exported:
                 count = transfer.import_lines(memory.bank.fork() if dry_run else memory.bank, exported)
@@ -433,7 +440,7 @@ def audit(
     agent_id: str | None,
     run_id: str | None,
 ) -> None:
-    """List memories worth a look. These are duplicates, contradictions, stale and never-recalled ones."""
+    """List memories worth a look. Suspicious ones, duplicates, contradictions, stale and never-recalled ones."""
     with open_memory(existing(db)) as memory:
         findings = find(memory.bank, named_scope(user_id, agent_id, run_id), stale_after=timedelta(days=stale_days))
         damage = memory.bank.check()
@@ -539,6 +546,7 @@ main.add_command(bench)
 main.add_command(data)
 main.add_command(keys)
 main.add_command(mcp)
+main.add_command(quarantine)
 main.add_command(serve)
 main.add_command(train)
 main.add_command(runs)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from memory_r1.cli.options import db, model, open_memory, options, scope_of, whose
+from memory_r1.cli.options import db, open_memory, options, scope_of, whose, writing
 from memory_r1.errors import InvalidInput
 from memory_r1.scoped import ScopedMemory
 from memory_r1.tools import MemoryTools, RawMemoryTools
@@ -17,7 +17,7 @@ from memory_r1.tools import MemoryTools, RawMemoryTools
 @click.option("--raw", is_flag=True, help="Store texts as they are: no model is asked, and ask_memory is not offered.")
 @click.option("--http", is_flag=True, help="Streamable HTTP on this machine instead of stdio.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8765, show_default=True, help="For --http.")
-@options(whose, model, db)
+@options(whose, writing, db)
 def mcp(
     raw: bool,
     http: bool,

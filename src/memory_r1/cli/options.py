@@ -12,7 +12,9 @@ import click
 from memory_r1 import weights
 from memory_r1.embed import default_embedder
 from memory_r1.errors import EntryNotFound, InvalidInput
-from memory_r1.memory import Memory, default_path
+from memory_r1.memory import Memory, OnSuspicion, default_path
+from memory_r1.scrub import Scrubber
+from memory_r1.spans import Span, no_span
 from memory_r1.types import STEPS, Scope, Step
 
 if TYPE_CHECKING:  # a command that asks no model loads none
@@ -60,6 +62,32 @@ model = options(
 )
 
 
+suspicious = click.option(
+    "--suspicious",
+    type=click.Choice(["allow", "flag", "quarantine"]),
+    default="flag",
+    show_default=True,
+    envvar="MEMORY_R1_SUSPICIOUS",
+    help="What becomes of texts that read like instructions for a model.",
+)
+scrub = options(
+    click.option(
+        "--scrub",
+        multiple=True,
+        type=click.Choice(["secrets", "personal"]),
+        envvar="MEMORY_R1_SCRUB",
+        help="Replace these before anything is kept. May be given twice.",
+    ),
+    click.option(
+        "--phone-region",
+        envvar="MEMORY_R1_PHONE_REGION",
+        help="For --scrub personal: the country, such as DE, whose numbers are told without its code.",
+    ),
+)
+writing = options(model, suspicious, scrub)
+"""Of commands that remember: what decides, and what is kept out."""
+
+
 def scope_of(user_id: str | None, agent_id: str | None, run_id: str | None) -> Scope:
     return named_scope(user_id, agent_id, run_id) or Scope(DEFAULT_USER)
 
@@ -94,13 +122,20 @@ def open_memory(
     adapters: tuple[str, ...] = (),
     base_url: str | None = None,
     api_key: str | None = None,
+    suspicious: OnSuspicion = "flag",
+    scrub: tuple[str, ...] = (),
+    phone_region: str | None = None,
+    span: Span = no_span,
 ) -> Memory:
     """The bank with the default embedder and the model that the options name, which loads at its first prompt."""
     by_step = adapters_of(adapters)
+    scrubber = Scrubber(scrub, phone_region) if scrub else None
     if base_url is None and model is None:
-        return Memory(path, embedder=default_embedder(), adapters=by_step)
+        return Memory(
+            path, embedder=default_embedder(), adapters=by_step, suspicious=suspicious, scrub=scrubber, span=span
+        )
     llm = open_llm(model, by_step, base_url, api_key)  # before the embedder: a mistake in the options shows at once
-    return Memory(path, llm=llm, embedder=default_embedder())
+    return Memory(path, llm=llm, embedder=default_embedder(), suspicious=suspicious, scrub=scrubber, span=span)
 
 
 def open_llm(

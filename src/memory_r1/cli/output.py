@@ -11,7 +11,7 @@ import click
 from memory_r1.errors import MemoryR1Error
 from memory_r1.types import Scope
 
-COLOURS = {"ADD": "green", "UPDATE": "blue", "DELETE": "red", "PURGE": "red"}
+COLOURS = {"ADD": "green", "UPDATE": "blue", "DELETE": "red", "PURGE": "red", "QUARANTINE": "yellow"}
 
 LONGEST = 500
 """Characters of one memory in a list."""
@@ -80,6 +80,8 @@ def result_line(result: Mapping[str, Any]) -> str:
     line = f"{click.style(f'{kind:<6}', fg=COLOURS.get(kind))}  {in_one_line(result['memory'])}"
     if result.get("previous_memory"):
         line += click.style(f"\n        was: {in_one_line(result['previous_memory'])}", dim=True)
+    if result.get("flags"):
+        line += click.style(f"  [reads like instructions for a model: {', '.join(result['flags'])}]", fg="yellow")
     if kind == "NOOP":
         line += click.style(f"  [{result.get('reason') or 'known already'}]", dim=True)
     return line

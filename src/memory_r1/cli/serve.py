@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from memory_r1.cli.options import DEFAULT_USER, as_json, db, model, named_scope, open_memory, options, whose_or_all
+from memory_r1.cli.options import DEFAULT_USER, as_json, db, named_scope, open_memory, options, whose_or_all, writing
 from memory_r1.cli.output import Group, columns, scope_name, show
 from memory_r1.errors import InvalidInput
 from memory_r1.memory import default_path
+from memory_r1.serve.limits import Limits
+from memory_r1.spans import Span, no_span
 from memory_r1.types import Scope
 
 if TYPE_CHECKING:  # the extra may not be there
+    from opentelemetry.sdk.trace import TracerProvider
+
     from memory_r1.serve.chat import Upstream
     from memory_r1.serve.keys import Key
     from memory_r1.serve.training import Runs
 
+_LIMITS = Limits()
 _keys_file = click.option(
     "--keys",
     "keys_file",
@@ -42,9 +48,24 @@ _keys_file = click.option(
 @click.option("--upstream-model", help="The model's name there, whatever a client asks for.")
 @click.option("--upstream-key", envvar="MEMORY_R1_UPSTREAM_KEY", help="Better: the variable MEMORY_R1_UPSTREAM_KEY.")
 @click.option("--user", default=DEFAULT_USER, show_default=True, help="Whose memory chats use when nobody is named.")
-@click.option("--rate", type=click.FloatRange(0), default=100, show_default=True, help="Requests a second and key.")
 @click.option(
-    "--max-body", type=click.IntRange(1), default=1 << 20, show_default=True, help="Bytes of a request at most."
+    "--rate",
+    type=click.FloatRange(0),
+    default=_LIMITS.rate,
+    show_default=True,
+    help="Requests a second for a key, or for an address without one; 0 is no limit.",
+)
+@click.option(
+    "--max-body",
+    type=click.IntRange(1),
+    default=_LIMITS.body_bytes,
+    show_default=True,
+    help="Bytes of a request at most.",
+)
+@click.option(
+    "--otel",
+    is_flag=True,
+    help="Send OpenTelemetry spans, as the variables OTEL_* say; so does naming an endpoint there.",
 )
 @click.option(
     "--runs",
@@ -52,7 +73,7 @@ _keys_file = click.option(
     help="Show the curves of the training runs that lie in this folder.",
 )
 @click.option("--access-log", is_flag=True, help="Log a line for each request.")
-@options(_keys_file, model, db)
+@options(_keys_file, writing, db)
 def serve(
     host: str,
     port: int,
@@ -65,6 +86,7 @@ def serve(
     rate: float,
     max_body: int,
     runs: Path | None,
+    otel: bool,
     access_log: bool,
     keys_file: Path | None,
     db: Path | None,
@@ -80,7 +102,6 @@ def serve(
 
         from memory_r1.serve.app import Settings, create_app
         from memory_r1.serve.chat import ChatSettings
-        from memory_r1.serve.guard import Limits
         from memory_r1.serve.keys import Keys
     except ModuleNotFoundError as error:
         raise InvalidInput("the server needs its extra: pip install 'memory-r1[serve]'") from error
@@ -101,13 +122,19 @@ def serve(
         keys_required=not local and not allow_open,
         local=local,
     )
-    with open_memory(db, **llm) as memory:
+    provider = _telemetry(otel)
+    span: Span = no_span
+    if provider is not None:
+        from memory_r1.telemetry import spans, watched
+
+        span = spans(provider)
+    with open_memory(db, **llm, span=span) as memory:
         upstream = _upstream(upstream_url, upstream_model, upstream_key, llm)
         app = create_app(memory, keys, upstream=upstream, settings=settings, runs=_runs(runs))
         click.echo(f"http://{_shown(host)}:{port}/inspector", err=True)
         # Without a limit for its shutdown, uvicorn waits for the requests that run.
         config = uvicorn.Config(
-            app,
+            app if provider is None else watched(app, provider),
             host,
             port,
             access_log=access_log,
@@ -120,6 +147,21 @@ def serve(
     keys.close()
     if not server.started:
         raise InvalidInput(f"port {port} of {host} cannot be listened at: another program may have it; choose --port")
+
+
+def _telemetry(otel: bool) -> TracerProvider | None:
+    """Where spans go; None where nobody wants them: OTEL_* of a whole machine must not need our extra."""
+    named = any(os.environ.get(name) for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"))
+    off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or os.environ.get("OTEL_TRACES_EXPORTER") == "none"
+    if not otel and (not named or off):
+        return None
+    try:
+        from memory_r1.telemetry import otlp
+    except ModuleNotFoundError as error:
+        if otel:
+            raise InvalidInput("spans need their extra: pip install 'memory-r1[otel]'") from error
+        return None
+    return otlp()
 
 
 def _upstream(url: str | None, name: str | None, key: str | None, llm: dict[str, Any]) -> Upstream | None:

@@ -36,7 +36,7 @@ class MemoryStore(BaseStore):
     """
 
     def __init__(self, memory: ScopedMemory) -> None:
-        self._bank = memory.memory.bank
+        self._bank, self._scrub = memory.memory.bank, memory.memory.scrub
         self._scope = memory.scope
         self._putting = threading.Lock()
 
@@ -90,6 +90,8 @@ class MemoryStore(BaseStore):
                 if entry is not None:
                     self._bank.delete(entry.id)
                 continue
+            if self._scrub is not None:
+                value = self._scrub.value(value)[0]
             text = items.item_text(value)
             metadata = items.item_metadata(items.Item(namespace, key, value))
             if entry is None:

@@ -32,7 +32,7 @@ class Transcript:
     """Blocks, as Memory does: call it off an event loop."""
 
     def __init__(self, memory: Memory, session_id: str, remember: ScopedMemory | None = None) -> None:
-        self._bank = memory.bank
+        self._bank, self._scrub = memory.bank, memory.scrub
         self._scope = Scope(run_id=session_id)
         self._remember = remember
 
@@ -43,7 +43,7 @@ class Transcript:
 
     def append(self, messages: Iterable[Message]) -> None:
         """Keep messages, in one transaction, and then remember what was said in them."""
-        added = list(messages)
+        added = [self._scrubbed(message) for message in messages]
         self._bank.add_many(
             NewEntry((said or json.dumps(dict(kept)))[:MAX_TEXT], self._scope, role, metadata={_KEPT: kept})
             for kept, role, said in added
@@ -51,6 +51,9 @@ class Transcript:
         said = [{"role": role, "content": text} for _, role, text in added if role and text]
         if self._remember and said:
             self._remember.add(said)
+
+    def _scrubbed(self, message: Message) -> Message:
+        return message if self._scrub is None else Message(*self._scrub.value(message)[0])
 
     def pop(self) -> dict[str, Any] | None:
         """Take the newest message away and return it; None when there is none."""

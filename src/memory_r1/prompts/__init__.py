@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Literal
 
 from memory_r1.dates import format_date
+from memory_r1.recall import harmless
 from memory_r1.types import MemoryEntry
 
 Name = Literal["extract", "manage", "answer", "answer_plain", "judge_lenient", "judge_strict"]
@@ -23,9 +24,10 @@ def instructions(name: Name) -> tuple[str, str]:
 
 
 def numbered(entries: Sequence[MemoryEntry]) -> str:
-    """Entries as a model sees them: by position, never by id, each with when it happened."""
+    """Entries as a model sees them: by position, never by id, each on one line with when it happened."""
     return "\n".join(f"{i}. {dated_line(entry.text, entry.event_time)}" for i, entry in enumerate(entries, 1))
 
 
 def dated_line(text: str, when: datetime | None) -> str:
-    return f"({format_date(when)}) {text}" if when else text
+    line = harmless(text)
+    return f"({format_date(when)}) {line}" if when else line

@@ -214,7 +214,7 @@ def chat_router(service: Service, upstream: Upstream, settings: ChatSettings) ->
             pieces = [question[start : start + MAX_TEXT] for start in range(0, len(question), MAX_TEXT)]
             said = service.memory.bank.now()
             turns = [Turn("user", piece, said) for piece in pieces if piece.strip()]
-            await service.workers.quick(service.inbox.put, Job(with_ids(turns), scope))
+            await service.workers.quick(service.put, Job(with_ids(turns), scope))
         return reply
 
     @router.get("/models", responses={200: {"description": "OpenAI's list."}})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from memory_r1.serve.keys import Key, Keys
+from memory_r1.serve.limits import Limits as Limits
 from memory_r1.serve.metrics import Metrics
 from memory_r1.serve.pages import PAGES
 from memory_r1.serve.refusals import Refusal
@@ -48,19 +50,12 @@ class Caller:
             raise Refusal(403, "other_scope", f"{what} of all scopes", remedy)
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one client may ask. `rate`: requests a second for each key (bursts of twice as many); 0 is no limit."""
-
-    body_bytes: int = 1 << 20
-    rate: float = 100.0
-
-
 class Guard:
     """ASGI middleware. Requests need a key as soon as there is one, and always with `keys_required`.
 
     Without keys only this machine is answered, under its own name (`local`): a web page that points its own name at
-    this machine, or posts a form to it, is refused.
+    this machine, or posts a form to it, is refused. Programs of this machine are not counted; other clients without a
+    key, or with one that opens nothing, are, by their address.
     """
 
     def __init__(
@@ -68,7 +63,7 @@ class Guard:
     ) -> None:
         self._app, self._keys, self._metrics, self._limits = app, keys, metrics, limits
         self._keys_required, self._local = keys_required, local
-        self._buckets: dict[str, tuple[float, float]] = {}  # key id -> (requests left, when that was)
+        self._buckets: dict[str, tuple[float, float]] = {}  # whom -> (requests left, when that was)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -91,7 +86,7 @@ class Guard:
 
         try:
             headers = Headers(scope=scope)
-            caller = self._caller(headers, scope["path"])
+            caller = self._caller(headers, scope)
             self._check_size(headers)
         except Refusal as refusal:
             self._metrics.refused(refusal.code)
@@ -104,17 +99,20 @@ class Guard:
             self._metrics.answered(scope["method"], _route(scope), 500, time.perf_counter() - began)
             raise
 
-    def _caller(self, headers: Headers, path: str) -> Caller:
+    def _caller(self, headers: Headers, scope: Scope) -> Caller:
         needed = self._keys_required or self._keys.exist
-        if not needed:
-            if self._local:
-                _check_local(headers)
+        if not needed and self._local:
+            _check_local(headers)
             return Caller()
-        if path in OPEN:
+        if scope["path"] in OPEN:
+            return Caller()
+        if not needed:
+            self._count(_network(scope), "from this address")
             return Caller()
         secret = _secret(headers)
         key = self._keys.find(secret) if secret else None
         if key is None:
+            self._count(_network(scope), "from this address")
             raise Refusal(
                 401,
                 "unauthorized",
@@ -122,28 +120,28 @@ class Guard:
                 "Send one that `memory-r1 keys create` made, as Authorization: Bearer or X-API-Key.",
                 headers={"WWW-Authenticate": "Bearer"},
             )
-        self._count(key.id)
+        self._count(key.id, "with this key")
         return Caller(key)
 
-    def _count(self, key_id: str) -> None:
+    def _count(self, whom: str, told: str) -> None:
         rate = self._limits.rate
         if not rate:
             return
         now, most = time.monotonic(), 2 * rate
-        left, then = self._buckets.get(key_id, (most, now))
+        left, then = self._buckets.get(whom, (most, now))
         left = min(most, left + (now - then) * rate) - 1
         if left < 0:
             wait = max(1, round(-left / rate))
             raise Refusal(
                 429,
                 "too_many_requests",
-                f"more than {rate:g} requests a second with this key",
+                f"more than {rate:g} requests a second {told}",
                 f"Wait {wait} s.",
                 headers={"Retry-After": str(wait)},
             )
         if len(self._buckets) > _MOST_BUCKETS:
             self._buckets.clear()
-        self._buckets[key_id] = left, now
+        self._buckets[whom] = left, now
 
     def _check_size(self, headers: Headers) -> None:
         length = headers.get("content-length", "0")
@@ -198,6 +196,18 @@ def _check_local(headers: Headers) -> None:
     origin = headers.get("origin")
     if origin is not None and _host(origin.partition("://")[2]) not in _LOCAL:
         raise Refusal(403, "other_origin", "a page of another site asks", "Make keys with `memory-r1 keys create`.")
+
+
+def _network(scope: Scope) -> str:
+    """Where a request comes from: an address, or of IPv6 the network that one client has to itself."""
+    told = scope["client"][0] if scope.get("client") else ""
+    try:
+        address = ipaddress.ip_address(told)
+    except ValueError:
+        return str(told)
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(address.ipv4_mapped or ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
+    return str(address)
 
 
 def _host(authority: str) -> str:

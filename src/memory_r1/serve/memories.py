@@ -17,7 +17,7 @@ from memory_r1.audit import audit
 from memory_r1.bank.writes import check_metadata
 from memory_r1.dates import parse_time
 from memory_r1.errors import BadFilter
-from memory_r1.memory import added, entry_dict, found_dict, operation_dict, turns_of
+from memory_r1.memory import added, entry_dict, found_dict, held_dict, operation_dict, turns_of
 from memory_r1.serve import schemas
 from memory_r1.serve.guard import Caller, caller_of
 from memory_r1.serve.refusals import Json, Refusal
@@ -196,9 +196,38 @@ def memories_router(service: Service) -> APIRouter:
         """Reverse one operation by a new one. 409 when its entry has been changed since."""
         return Json(operation_dict(await workers.quick(bank.undo, body.operation, _scope(request))))
 
+    @router.get("/quarantine", tags=["quarantine"], responses=_returns(schemas.AllHeld))
+    async def quarantined(request: Request, query: schemas.WhoseQuery) -> Response:
+        """What was kept apart since it reads like instructions for a model, oldest first. No search meets it."""
+        held = await workers.quick(bank.held, _scope(request, query))
+        return Json({"results": [held_dict(one) for one in held]})
+
+    @router.post("/quarantine/{memory_id}/release", tags=["quarantine"], responses=_returns(schemas.Added))
+    async def release(request: Request, memory_id: MemoryId) -> Response:
+        """Remember it after all, as it was to be: a person has looked at it."""
+        scope = _scope(request)
+        service.asked = True
+
+        def remember() -> dict[str, Any]:
+            bank.held(scope, memory_id)
+            return memory.release(memory_id)
+
+        return Json(await workers.slow(remember))
+
+    @router.delete("/quarantine/{memory_id}", tags=["quarantine"], responses=_returns(schemas.Changed))
+    async def discard(request: Request, memory_id: MemoryId) -> Response:
+        """Never remember it. The log keeps its words until its scope is erased."""
+        scope = _scope(request)
+
+        def drop() -> dict[str, Any]:
+            bank.held(scope, memory_id)
+            return memory.discard(memory_id)
+
+        return Json(await workers.quick(drop))
+
     @router.get("/audit", tags=["log"], responses=_returns(schemas.Findings))
     async def audit_(request: Request, query: Annotated[schemas.Auditing, Query()]) -> Response:
-        """Duplicates, possible contradictions, stale and never-recalled entries. Nothing is changed."""
+        """Suspicious entries, duplicates, contradictions, stale and never-recalled ones. Nothing is changed."""
         scope = _scope(request, query)
         found = await workers.slow(audit, bank, scope, stale_after=timedelta(days=query.stale_days))
         counts = Counter[str]()

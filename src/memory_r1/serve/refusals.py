@@ -16,6 +16,7 @@ from memory_r1.errors import MemoryR1Error
 _KNOWN: tuple[tuple[type[MemoryR1Error], int, str, str], ...] = (
     (errors.MissingScope, 400, "missing_scope", "Name at least one of user_id, agent_id and run_id."),
     (errors.BadFilter, 400, "bad_filter", "Correct the filter; docs/serving.md has the grammar."),
+    (errors.Suspicious, 400, "suspicious", "Add it with POST /memories: a person can release it from quarantine."),
     (errors.InvalidInput, 400, "invalid_input", "Correct the request; /docs describes it."),
     (errors.EntryNotFound, 404, "not_found", "Look the id up with GET /memories or GET /operations."),
     (errors.Conflict, 409, "conflict", "Read the entry again and decide anew."),

@@ -135,15 +135,17 @@ class Error(BaseModel):
 class Done(BaseModel):
     id: str | None
     memory: str | None
-    event: Literal["ADD", "UPDATE", "DELETE", "NOOP"]
+    event: Literal["ADD", "UPDATE", "DELETE", "NOOP", "QUARANTINE"]
     operation: int
     previous_memory: str | None = None
     reason: str | None = None
+    flags: list[str] | None = Field(None, description="Why it reads like instructions for a model, where it does.")
 
 
 class Added(BaseModel):
     results: list[Done]
     unreadable: int
+    scrubbed: dict[str, int] | None = Field(None, description="How many of each kind were replaced.")
 
 
 class Queued(Added):
@@ -194,15 +196,33 @@ class OperationLine(BaseModel):
     logprob: float | None
     reason: str | None
     undoes: int | None
+    flags: list[str]
 
 
 class OperationLines(BaseModel):
     results: list[OperationLine]
 
 
+class Held(BaseModel):
+    id: str
+    memory: str
+    flags: list[str] = Field(description="Why it reads like instructions for a model.")
+    speaker: str | None
+    metadata: dict[str, Any] | None
+    created_at: str
+    user_id: str | None = None
+    agent_id: str | None = None
+    run_id: str | None = None
+
+
+class AllHeld(BaseModel):
+    results: list[Held]
+
+
 class Changed(BaseModel):
     message: str
     operation: int
+    scrubbed: dict[str, int] | None = None
 
 
 class DeletedAll(BaseModel):

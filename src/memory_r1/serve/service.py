@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import Any, Literal, TypeVar
@@ -92,9 +92,14 @@ class Service:
             )
         except MemoryR1Error as error:
             if queues and isinstance(error, ModelError):
-                self.inbox.put(Job(turns, new.scope, new.metadata, new.expires_at))
+                self.put(Job(turns, new.scope, new.metadata, new.expires_at))
                 return {**added(logged), "queued": len(turns)}
             raise refusal_of(error, added(logged) if logged else None) from error
+
+    def put(self, job: Job) -> None:
+        """Keep a job in the inbox, without what is scrubbed."""
+        turns, metadata, _ = self.memory.scrubbed(job.turns, job.metadata)
+        self.inbox.put(replace(job, turns=tuple(turns), metadata=metadata))
 
     def remember(self, job: Job, check: Callable[[], None]) -> None:
         """A job of the inbox."""
