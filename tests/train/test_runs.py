@@ -186,7 +186,8 @@ def test_a_file_is_overridden_by_pairs_and_those_by_options(tmp_path: Path) -> N
         load_config(path)
 
 
-PAPERS = sorted(path for path in CONFIGS.glob("*.toml") if not path.stem.endswith("-logo"))
+OURS = "smollm2-"
+PAPERS = sorted(path for path in CONFIGS.glob("*.toml") if not path.stem.startswith(OURS))
 
 
 @pytest.mark.parametrize("path", PAPERS, ids=lambda path: path.stem)
@@ -197,6 +198,11 @@ def test_the_configs_that_come_with_memory_r1_can_be_read(path: Path) -> None:
 
 def test_there_are_configs_for_the_papers_sizes() -> None:
     assert {path.stem.split("-")[-2] for path in PAPERS} == {"3b", "7b", "8b", "14b"}
+
+
+def test_the_warm_starts_read_thirty_two_pairs_a_step() -> None:
+    warm = [load_config(path) for path in sorted(CONFIGS.glob(f"{OURS}*-sft.toml"))]
+    assert [(one.algo, one.groups * one.group_size) for one in warm] == [("sft", 32), ("sft", 32)]
 
 
 def test_there_is_a_config_for_segments() -> None:
