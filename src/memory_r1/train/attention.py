@@ -45,24 +45,24 @@ def packed_attention(query_HSD: Tensor, key_KSD: Tensor, value_KSD: Tensor, layo
     P, (H, S, D), K = layout.P, query_HSD.shape, len(key_KSD)
     R, (G, T) = H // K, layout.place_GT.shape
     prompt_KRPD = scaled_dot_product_attention(
-        query_HSD[:, :P].view(K, R, P, D), *_repeated(R, key_KSD[:, :P], value_KSD[:, :P]), is_causal=True, scale=scale
+        query_HSD[:, :P].view(K, R, P, D),
+        key_KSD[:, None, :P].expand(-1, R, -1, -1),
+        value_KSD[:, None, :P].expand(-1, R, -1, -1),
+        is_causal=True,
+        scale=scale,
     )
     # A head's R groups of queries lie one after the other, so that its keys need not be repeated for each.
     own_GKRTD = query_HSD[:, P:][:, layout.place_GT].view(K, R, G, T, D).permute(2, 0, 1, 3, 4)
     sees_TX = torch.ones(T, P + T, dtype=torch.bool, device=query_HSD.device).tril(P)
     seen_GKRTD = scaled_dot_product_attention(
         own_GKRTD.reshape(G, K, R * T, D),
-        *(_continued(one_KSD, layout) for one_KSD in (key_KSD, value_KSD)),
+        _continued(key_KSD, layout),
+        _continued(value_KSD, layout),
         attn_mask=sees_TX.repeat(R, 1),
         scale=scale,
     ).view(G, K, R, T, D)
     replies_KRND = seen_GKRTD.permute(1, 2, 0, 3, 4)[:, :, layout.there_GT]
     return torch.cat([prompt_KRPD, replies_KRND], dim=2).view(H, S, D)
-
-
-def _repeated(R: int, *many: Tensor) -> list[Tensor]:
-    """Each (K, R, P, D), of one head for its R groups of queries."""
-    return [one_KPD[:, None].expand(-1, R, -1, -1) for one_KPD in many]
 
 
 def _continued(one_KSD: Tensor, layout: Layout) -> Tensor:
