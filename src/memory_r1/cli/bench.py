@@ -15,7 +15,7 @@ from memory_r1.errors import InvalidInput
 
 @click.group(cls=Group)
 def bench() -> None:
-    """Measure: the store, retrieval, and memory systems side by side."""
+    """Measure: store, retrieval, training, whole memory systems."""
 
 
 bench.add_command(bench_run.run)

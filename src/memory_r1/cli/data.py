@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.group(cls=Group)
 def data() -> None:
-    """The data sets that benchmarks read: get one, make one, look at one."""
+    """Data sets for benchmarks: get one, make one, look at one."""
 
 
 @data.command()

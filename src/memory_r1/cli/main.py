@@ -216,7 +216,7 @@ def history(
     agent_id: str | None,
     run_id: str | None,
 ) -> None:
-    """Show every operation on a memory, or the latest ones of a scope. Their numbers are for `undo`."""
+    """Show every operation on a memory, or the latest of a scope. Their numbers are for `undo`."""
     with open_memory(existing(db)) as memory:
         if entry_id:
             found = memory.history(entry_id_of(memory, entry_id))

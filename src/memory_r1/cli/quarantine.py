@@ -25,7 +25,7 @@ from memory_r1.suspicion import REASONS
 
 @click.group(cls=Group)
 def quarantine() -> None:
-    """What was kept apart since it reads like instructions for a model (--suspicious quarantine)."""
+    """What was kept apart: texts that read like instructions."""
 
 
 @quarantine.command("list")
