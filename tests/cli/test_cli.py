@@ -177,6 +177,7 @@ def operation(number: int, kind: str, old: str | None, new: str | None, **more: 
         "adapter": None,
         "reason": "by hand",
         "undoes": None,
+        "flags": [],
         **more,
     }
 
