@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from memory_r1.dates import DateMention, annotate, event_time, find_dates, format_date, parse_time
@@ -203,6 +203,7 @@ WORDS = (
 
 
 @settings(max_examples=1000, deadline=None)
+@example("past Friday May 7", datetime(2023, 5, 8))
 @given(
     st.one_of(st.text(), st.lists(st.sampled_from(WORDS.split("|")), max_size=12).map(" ".join)),
     st.datetimes(timezones=st.sampled_from([None, UTC, timezone(timedelta(hours=14)), timezone(-timedelta(hours=12))])),

@@ -209,10 +209,16 @@ def _named_day(match: re.Match[str], base: datetime) -> Found:
     return _shift(base, days * (2 if "before" in words or "after" in words else 1), "day"), "day", True
 
 
+_ITS_DATE = re.compile(rf",?\s+({MONTH})\s+(?:the\s+)?\d\d?(?:st|nd|rd|th)?{NO_COUNT}", re.I | re.A)
+
+
 @_rule("last|past|this|next|coming", rf"(last|past|this past|this|next|coming|this coming) {SPAN}(?! of\b|,? \d)")
 def _stepped(match: re.Match[str], base: datetime) -> Found:
     word, name = match[1].lower().split()[-1], match[2]
     if not _named(name) or OWNED.search(match.string[: match.start()][-12:]):
+        return None
+    its_date = _ITS_DATE.match(match.string, match.end())
+    if its_date and _named(its_date[1]) and re.fullmatch(DAY, name, re.I):  # "last Friday, May 1" is that May 1
         return None
     if word == "past" and name.lower() in ("week", "month", "year"):  # the one before, or the seven days up to now?
         return None

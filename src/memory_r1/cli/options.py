@@ -130,12 +130,17 @@ def open_memory(
     """The bank with the default embedder and the model that the options name, which loads at its first prompt."""
     by_step = adapters_of(adapters)
     scrubber = Scrubber(scrub, phone_region) if scrub else None
-    if base_url is None and model is None:
-        return Memory(
-            path, embedder=default_embedder(), adapters=by_step, suspicious=suspicious, scrub=scrubber, span=span
-        )
-    llm = open_llm(model, by_step, base_url, api_key)  # before the embedder: a mistake in the options shows at once
-    return Memory(path, llm=llm, embedder=default_embedder(), suspicious=suspicious, scrub=scrubber, span=span)
+    named = base_url is not None or model is not None
+    llm = open_llm(model, by_step, base_url, api_key) if named else None  # before the embedder: mistakes show at once
+    return Memory(
+        path,
+        llm=llm,
+        embedder=default_embedder(),
+        adapters=None if named else by_step,
+        suspicious=suspicious,
+        scrub=scrubber,
+        span=span,
+    )
 
 
 def open_llm(

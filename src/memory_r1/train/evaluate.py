@@ -23,10 +23,10 @@ from memory_r1.manager import parse_facts
 from memory_r1.replies import json_object
 from memory_r1.train.generate import SESSIONS, dialogues
 from memory_r1.train.rewards import overlap
-from memory_r1.train.teacher import RETRIEVED, Example, GoldBank, same_decision
+from memory_r1.train.teacher import RETRIEVED, Example, same_decision, taught
 from memory_r1.train.wording import Split
 from memory_r1.train.world import UNANSWERABLE
-from memory_r1.types import Prompt, Reply, Step
+from memory_r1.types import KINDS, Prompt, Reply, Step
 
 MEASURES: dict[Step, str] = {"extract": "facts", "manage": "decision", "answer": "right"}
 """The figure by which each step is mostly judged."""
@@ -56,12 +56,9 @@ def held_out(
     sessions: int = SESSIONS,
 ) -> Iterator[tuple[str, Example]]:
     """(dialogue, example) for these steps, of `count` dialogues."""
-    for generated in dialogues(split, seed, count, sessions=sessions, families=families):
-        gold = GoldBank(embedder, related)
-        for example in (*gold.remember(generated), *gold.ask(generated, retrieved)):
-            if example.prompt.step in steps:
-                yield generated.dialogue.id, example
-        gold.close()
+    made = dialogues(split, seed, count, sessions=sessions, families=families)
+    for dialogue, of_dialogue in taught(made, embedder, related=related, retrieved=retrieved):
+        yield from ((dialogue, example) for example in of_dialogue if example.prompt.step in steps)
 
 
 def evaluate(
@@ -117,7 +114,7 @@ def _decision(example: Example, reply: str) -> dict[str, float]:
     measured = {
         "decision": float(same_decision(example.reply, reply)),
         "operation": float(same),
-        "readable": float(found.get("operation") in ("ADD", "UPDATE", "DELETE", "NOOP")),
+        "readable": float(found.get("operation") in KINDS),
     }
     return measured | ({"text": f1(str(found.get("text", "")), gold["text"])} if same and "text" in gold else {})
 

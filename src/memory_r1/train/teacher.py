@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 from memory_r1.answer import answer_prompt
@@ -126,10 +127,23 @@ def examples(
 
     `skipped`, where given, is increased by the examples that could not be made, by step.
     """
-    for generated in dialogues(split, seed, count, sessions=sessions, families=families):
+    made = dialogues(split, seed, count, sessions=sessions, families=families)
+    for _, of_dialogue in taught(made, embedder, related=related, retrieved=retrieved, skipped=skipped):
+        yield from of_dialogue
+
+
+def taught(
+    made: Iterable[Generated],
+    embedder: Embedder,
+    *,
+    related: int = RELATED,
+    retrieved: int = RETRIEVED,
+    skipped: Counter[str] | None = None,
+) -> Iterator[tuple[str, Iterator[Example]]]:
+    """(its id, its examples) of each dialogue: read the one's examples before the next dialogue is asked for."""
+    for generated in made:
         gold = GoldBank(embedder, related)
-        yield from gold.remember(generated)
-        yield from gold.ask(generated, retrieved)
+        yield generated.dialogue.id, chain(gold.remember(generated), gold.ask(generated, retrieved))
         gold.close()
         if skipped is not None:
             skipped.update(gold.skipped)
