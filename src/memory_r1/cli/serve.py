@@ -13,7 +13,7 @@ from memory_r1.cli.options import DEFAULT_USER, as_json, db, named_scope, open_m
 from memory_r1.cli.output import Group, columns, scope_name, show
 from memory_r1.errors import InvalidInput
 from memory_r1.memory import default_path
-from memory_r1.serve.limits import Limits
+from memory_r1.serve.limits import KEEP_ALIVE_SECONDS, Limits
 from memory_r1.spans import Span, no_span
 from memory_r1.types import Scope
 
@@ -139,6 +139,7 @@ def serve(
             port,
             access_log=access_log,
             log_level="info" if access_log else "warning",
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
             proxy_headers=False,
             server_header=False,
         )
