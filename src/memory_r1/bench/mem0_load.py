@@ -21,7 +21,8 @@ ADDS, QUERIES = 2_000, 500
 def measure(
     folder: Path, entries: int, clients: int, seconds: float, top: int, seed: int, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """The figures of a run, and "version", "entries". `clients` threads share one Memory, as those of a server do, one at a time: its local Qdrant fails otherwise.
+    """The figures of a run, and "version", "entries". `clients` threads share one Memory, as those of a server do, and
+    take turns: its local Qdrant fails otherwise.
 
     The bank is filled through its vector store, in bulk; what is measured are `add(infer=False)` and `search`.
     """

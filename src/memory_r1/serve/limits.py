@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 KEEP_ALIVE_SECONDS = 75
-"""How long an idle connection stays open: longer than clients keep theirs (httpx, and so openai, 5 s, which is uvicorn's
-default, too), so that none is closed just as its next request is sent."""
+"""How long an idle connection stays open: longer than clients keep theirs (httpx 5 s, which is uvicorn's default, too),
+so that none is closed just as its next request is sent."""
 
 
 @dataclass(frozen=True, slots=True)
