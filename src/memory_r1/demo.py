@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.resources
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,11 @@ from memory_r1.dates import format_date, parse_time
 from memory_r1.flow import run
 from memory_r1.manager import remember
 from memory_r1.memory import Memory
-from memory_r1.types import Answer, Logged, Scope, Turn
+from memory_r1.types import Answer, Logged, Scope, Step, Turn
 
 Write = Callable[[str], None]
 SCOPE = Scope(user_id="demo")
+SMALL = "SmolLM2-135M-Instruct"
 
 
 @dataclass
@@ -36,6 +37,28 @@ def script() -> dict[str, Any]:
     text = importlib.resources.files("memory_r1").joinpath("data/demo.json").read_text(encoding="utf-8")
     loaded: dict[str, Any] = json.loads(text)
     return loaded
+
+
+def title(model: str | None, adapters: Collection[Step]) -> str:
+    """What plays, for people: a model by its name (None: the embedded default), and what it was trained for."""
+    if adapters:
+        return f"{model or SMALL} with trained adapters ({', '.join(adapters)})"
+    return model or f"{SMALL}, untrained"
+
+
+def compare(score: Score, *, trained: bool, shipped: bool) -> list[str]:
+    """What to look at after the embedded default. `trained`: it played with adapters; `shipped`: it comes with some."""
+    lines = []
+    if trained:
+        lines += ["The same model untrained, beside it:", "  memory-r1 demo --untrained"]
+    elif shipped:
+        lines += ["The same model with its trained adapters, beside it:", "  memory-r1 demo"]
+    else:
+        lines += ["To keep a memory is what memory-r1 trains such a model for: memory-r1 train --help"]
+    if score.decisions + score.answers < 0.7 * (score.of_decisions + score.of_answers):
+        lines += ["A larger one, untrained (1.1 GB, or any GGUF file by its path):"]
+        lines += ["  memory-r1 demo --model qwen2.5-coder-1.5b"]
+    return lines
 
 
 def show(memory: Memory, model: str, write: Write, style: Callable[..., str], *, quick: bool = False) -> Score:

@@ -50,8 +50,9 @@ class Memory:
     """Long-term memory in one file.
 
     `path` defaults to a file in the platform's data folder; ":memory:" keeps nothing. `llm` and `embedder` default
-    to the embedded models, loaded at first use; `adapters` are LoRA files for the embedded model by step
-    ("extract", "manage", "answer"). `suspicious` is what becomes of texts that read like instructions for a model
+    to the embedded models, loaded at first use. `adapters` are LoRA files for the embedded model by step ("extract",
+    "manage", "answer"); a step that none is given for plays with the trained one that comes with memory-r1, where
+    there is one and unless `untrained`. `suspicious` is what becomes of texts that read like instructions for a model
     (suspicion.py): "flag" notes why in the log, "quarantine" keeps them apart until `release`, "allow" does not look.
     `scrub` replaces secrets and personal identifiers before a model, a log or the disk has them. `span` watches what
     takes how long (telemetry.py).
@@ -67,6 +68,7 @@ class Memory:
         llm: LLM | None = None,
         embedder: Embedder | None = None,
         adapters: Mapping[Step, str | Path] | None = None,
+        untrained: bool = False,
         suspicious: OnSuspicion = "flag",
         scrub: Scrubber | None = None,
         span: Span = no_span,
@@ -82,6 +84,7 @@ class Memory:
         self.bank = MemoryBank(default_path() if path is None else path, embedder=chosen, span=span)
         self._llm = llm
         self._adapters = {step: Path(path) for step, path in (adapters or {}).items()}
+        self._untrained = untrained
         self._roles: Roles | None = None
         self._lock = threading.RLock()
         self._writers: dict[str, threading.Lock] = {}
@@ -102,7 +105,7 @@ class Memory:
         """The models by step, with what they have cost (`llm.usage`)."""
         with self._lock:
             if self._roles is None:
-                llm = self._llm or _embedded_llm(self._adapters)
+                llm = self._llm or _embedded_llm(self._adapters, self._untrained)
                 self._roles = llm if isinstance(llm, Roles) else Roles(llm)
             return self._roles
 
@@ -574,11 +577,12 @@ class AsyncMemory:
         await self.close()
 
 
-def _embedded_llm(adapters: Mapping[Step, Path]) -> LLM:
-    from memory_r1.llm.embedded import EmbeddedLLM  # these two are slow to import, and only the default needs them
-    from memory_r1.weights import pull
+def _embedded_llm(adapters: Mapping[Step, Path], untrained: bool) -> LLM:
+    from memory_r1.adapters import playing  # these are slow to import, and only the default needs them
+    from memory_r1.llm.embedded import EmbeddedLLM
+    from memory_r1.weights import CATALOGUE, DEFAULT, pull
 
-    return EmbeddedLLM(pull("smollm2"), adapters=adapters)
+    return EmbeddedLLM(pull(DEFAULT), adapters=playing(CATALOGUE[DEFAULT], adapters, untrained=untrained))
 
 
 def default_path() -> Path:

@@ -10,7 +10,10 @@ from typing import Any, Literal, NamedTuple
 from memory_r1.errors import InvalidInput, MissingScope
 
 Step = Literal["extract", "manage", "answer", "judge"]
-STEPS: tuple[Step, ...] = ("extract", "manage", "answer", "judge")
+AGENT_STEPS: tuple[Step, ...] = ("extract", "manage", "answer")
+"""What the two agents do, and are trained for."""
+
+STEPS: tuple[Step, ...] = (*AGENT_STEPS, "judge")
 
 Kind = Literal["ADD", "UPDATE", "DELETE", "NOOP"]
 KINDS: tuple[Kind, ...] = ("ADD", "UPDATE", "DELETE", "NOOP")

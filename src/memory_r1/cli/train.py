@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Literal
 
 import click
 
 from memory_r1.cli import train_run
-from memory_r1.cli.options import CONTEXT_TOKENS, adapters_of, as_json, model, model_file, open_llm, options
+from memory_r1.cli.options import adapters_of_llm, as_json, model, model_file, open_llm, options
 from memory_r1.cli.output import Group, show
 from memory_r1.embed import default_embedder
 from memory_r1.manager import RELATED
 from memory_r1.types import Step
+from memory_r1.weights import DEFAULT
 
 _adapter = options(
     click.argument("adapter", type=click.Path(exists=True, file_okay=False, path_type=Path)),
@@ -33,12 +35,14 @@ def train() -> None:
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), help="The GGUF file. Default: ADAPTER/adapter.gguf."
 )
+@click.option("--name", help="What the log calls it, with a digest of its weights. Default: the run's name.")
 @click.option("--f32", is_flag=True, help="Keep float32: twice the size.")
-def export(adapter: Path, base: str, out: Path | None, f32: bool) -> None:
+def export(adapter: Path, base: str, out: Path | None, name: str | None, f32: bool) -> None:
     """Write a trained adapter (a PEFT folder) as the GGUF LoRA that the embedded runtime loads."""
     from memory_r1.train.export import to_gguf
 
-    file = to_gguf(adapter, model_file(base), out or adapter / "adapter.gguf", dtype="f32" if f32 else "f16")
+    kind: Literal["f16", "f32"] = "f32" if f32 else "f16"
+    file = to_gguf(adapter, model_file(base), out or adapter / "adapter.gguf", dtype=kind, name=name)
     click.echo(f"{file}: {file.stat().st_size / 1e6:.1f} MB. Use it: --adapter manage={file} (or extract, answer)")
 
 
@@ -107,6 +111,7 @@ def parity(
 def evaluate(
     model: str | None,
     adapters: tuple[str, ...],
+    untrained: bool,
     base_url: str | None,
     api_key: str | None,
     steps: tuple[Step, ...],
@@ -127,7 +132,7 @@ def evaluate(
     """
     from memory_r1.train import evaluate as grading
 
-    llm = open_llm(model, adapters_of(adapters), base_url, api_key, CONTEXT_TOKENS)
+    llm = open_llm(model, adapters, untrained, base_url, api_key)
     found = grading.held_out(default_embedder(), steps, count=dialogues, seed=seed, families=families, related=RELATED)
     chosen = [one for one in found if about is None or one[1].about == about]
     if not chosen:
@@ -136,8 +141,8 @@ def evaluate(
         chosen = [one for step in steps for one in [c for c in chosen if c[1].prompt.step == step][:limit]]
     with click.progressbar(length=len(chosen), label="asking", file=sys.stderr, show_pos=True) as bar:
         graded = list(grading.evaluate(chosen, llm, free=free, progress=bar.update))
-    what = {"model": model or "smollm2", "adapters": list(adapters), "dialogues": dialogues, "seed": seed, "free": free}
-    done = grading.result(graded, what | {"families": list(families), "about": about})
+    what = {"model": model or DEFAULT, "adapters": adapters_of_llm(llm), "dialogues": dialogues, "seed": seed}
+    done = grading.result(graded, what | {"free": free, "families": list(families), "about": about})
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(done, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from memory_r1.cli.options import CONTEXT_TOKENS, model_file, open_llm, options
+from memory_r1.cli.options import model_file, open_llm, options
 from memory_r1.errors import InvalidInput
 from memory_r1.train.report import REPORTERS, reporters
 
@@ -124,7 +124,7 @@ def _train(agent: str, given: Mapping[str, Any], **frozen: Path | None) -> Path:
     run = Run(given["out"])
     about = {name: None if given[name] is None else str(given[name]) for name in ("data", "split", "start", "teacher")}
     run.claim(config, {**about, "frozen": {step: str(folder) for step, folder in frozen.items() if folder}})
-    teacher = open_llm(given["teacher"], {}, None, None, CONTEXT_TOKENS) if given["teacher"] else None
+    teacher = open_llm(given["teacher"], (), untrained=True) if given["teacher"] else None
     with train_extra():
         import datasets
         import transformers

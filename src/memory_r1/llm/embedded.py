@@ -24,8 +24,8 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from memory_r1.errors import InvalidInput, ModelUnavailable, WeightsMissing
-from memory_r1.llm.gguf import Header, check_adapter, read_header
-from memory_r1.types import STEPS, Prompt, Reply, Step
+from memory_r1.llm.gguf import Header, adapter_name, check_adapter, read_header
+from memory_r1.types import AGENT_STEPS, STEPS, Prompt, Reply, Step
 
 REMEDY = "fetch the models with `memory-r1 models pull`"
 
@@ -39,6 +39,8 @@ class EmbeddedLLM:
     `context_tokens` holds prompt and reply of one request (capped at what the model was trained with);
     `parallel` requests run at once, batched token by token; `threads` are CPU threads (None: the cores this process
     may use, at most 16). Raises WeightsMissing and AdapterMismatch before anything is loaded. Usable from many threads.
+
+    `adapters` of the object names the adapter that plays each step, as replies do.
 
     A reply's `token_ids` leave out the token that ends it; they and `logprobs` are None where a character of
     the text took several tokens. A greedy reply to a prompt run alone is the same each time; run together with
@@ -65,8 +67,10 @@ class EmbeddedLLM:
         self._adapter_files = list(dict.fromkeys(self._adapters.values()))
         for file in self._adapter_files:
             check_adapter(file, path, base)
-        # A slot per step that alternates keeps the static beginning of its prompts computed.
-        self._slots = max(2, parallel)
+        self.adapters: Mapping[Step, str] = {step: adapter_name(file) for step, file in self._adapters.items()}
+        # A slot per step that alternates keeps the static beginning of its prompts computed. Without adapters two
+        # are enough, because what is pushed out of a slot is kept apart; but a slot whose adapter changes forgets all.
+        self._slots = max(len(AGENT_STEPS) if self._adapter_files else 2, parallel)
         self._server: Any = _start(path, self._adapter_files, self.context_tokens, self._slots, threads)
         self._pool = ThreadPoolExecutor(parallel, thread_name_prefix="memory-r1-llm")
         self._busy = 0
@@ -199,10 +203,9 @@ class EmbeddedLLM:
         return {"lora": [{"id": i, "scale": float(f == chosen)} for i, f in enumerate(self._adapter_files)]}
 
     def _reply(self, prompt: Prompt, chunks: Sequence[Mapping[str, Any]]) -> Reply:
-        adapter = self._adapters.get(prompt.step)
         about: dict[str, Any] = {
             "model": self.name,
-            "adapter": adapter.name if adapter else None,
+            "adapter": self.adapters.get(prompt.step),
             "context_tokens": self.context_tokens,
         }
         for chunk in chunks:

@@ -160,6 +160,12 @@ def check_adapter(adapter: Path, model: Path, base: Header) -> None:
         )
 
 
+def adapter_name(adapter: Path) -> str:
+    """What replies and the log call an adapter: its own name and version, or where it lacks one, its file's name."""
+    said = read_header(adapter, ("general.name", "general.version")).metadata
+    return f"{said['general.name']} {said['general.version']}" if len(said) == 2 else adapter.name
+
+
 def _difference(adapter: Header, base: Header) -> str | None:
     kind = (adapter.metadata.get("general.type"), adapter.metadata.get("adapter.type"))
     if kind != ("adapter", "lora"):

@@ -7,6 +7,7 @@ because its rotation pairs neighbours: B's rows follow.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import re
@@ -23,6 +24,7 @@ from memory_r1.errors import InvalidInput
 from memory_r1.files import read_json
 from memory_r1.llm.gguf import BASE_FINGERPRINT, check_adapter, fingerprint, read_header
 from memory_r1.train.base import ARCHITECTURES, train_extra
+from memory_r1.train.runs import ADAPTER
 
 Array = npt.NDArray[np.float32]
 
@@ -65,9 +67,10 @@ def to_gguf(
 ) -> Path:
     """Write the adapter in the PEFT folder `adapter`, trained from the GGUF model `base`, to the GGUF file `out`.
 
-    `name` (default: the folder's) is what the file calls itself. Raises InvalidInput where the folder holds no LoRA
-    adapter or one that GGUF cannot express, AdapterMismatch where it was trained from another model, WeightsMissing
-    where `base` cannot be read. `out` is whole or not there.
+    `name` (default: the run's) is what the file calls itself, and its version is a digest of its weights: the log tells
+    by them which adapter decided. Raises InvalidInput where the folder holds no LoRA adapter or one that GGUF cannot
+    express, AdapterMismatch where it was trained from another model, WeightsMissing where `base` cannot be read. `out`
+    is whole or not there.
     """
     folder, base, out = Path(adapter), Path(base), Path(out)
     layers = read_adapter(folder)
@@ -94,10 +97,15 @@ def to_gguf(
             "general.base_model.0.name": header.metadata.get("general.name"),
             BASE_FINGERPRINT: fingerprint(base),
         }
-        _write(written, architecture, name or folder.resolve().name, tensors, metadata, dtype)
+        _write(written, architecture, name or _name(folder.resolve()), tensors, metadata, dtype)
         check_adapter(written, base, header)
         os.replace(written, out)
     return out
+
+
+def _name(folder: Path) -> str:
+    """What an adapter is called after: its folder, or of a run's, which are all called alike, the run."""
+    return folder.parent.name if folder.name == ADAPTER else folder.name
 
 
 def read_adapter(folder: Path) -> dict[str, LowRank]:
@@ -191,24 +199,43 @@ def _write(
     first = next(iter(tensors.values()))
     # Alpha 0 would mean "unscaled" to llama.cpp.
     alpha = first.scale * first.rank or 1.0
+    arrays = _arrays(tensors, alpha, dtype)
     writer = gguf.GGUFWriter(file, architecture)
     writer.add_type(gguf.GGUFType.ADAPTER)
     writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
     writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, alpha)
     writer.add_name(name)
+    writer.add_version(_digest(arrays, alpha))
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16 if dtype == "f16" else gguf.LlamaFileType.ALL_F32)
     writer.add_base_model_count(1)
     for key, value in metadata.items():
         if value is not None:
             writer.add_string(key, value)
+    for tensor, array in arrays.items():
+        writer.add_tensor(tensor, array)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _arrays(tensors: Mapping[str, LowRank], alpha: float, dtype: Literal["f16", "f32"]) -> dict[str, npt.NDArray[Any]]:
+    """The file's tensors by their names."""
     kind = np.float16 if dtype == "f16" else np.float32
+    arrays = {}
     for target, layer in tensors.items():
         factor = np.float32(layer.scale * layer.rank / alpha)
         for side, array in (("a", layer.a_RI), ("b", layer.b_OR * factor)):
             if np.abs(array).max(initial=0) > np.finfo(kind).max:
                 raise InvalidInput(f"{target}: the adapter's weights do not fit {dtype}; export as f32")
-            writer.add_tensor(f"{target}.lora_{side}", np.ascontiguousarray(array.astype(kind)))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+            arrays[f"{target}.lora_{side}"] = np.ascontiguousarray(array.astype(kind))
+    return arrays
+
+
+def _digest(arrays: Mapping[str, npt.NDArray[Any]], alpha: float) -> str:
+    """Twelve hexadecimal digits that tell these weights from others."""
+    hashed = hashlib.sha256(repr(alpha).encode())
+    for name, array in sorted(arrays.items()):
+        hashed.update(f"{name} {array.dtype} {array.shape}".encode())
+        hashed.update(array.data)
+    return hashed.hexdigest()[:12]
