@@ -68,6 +68,11 @@ def test_the_path_at_the_top_wins_over_the_vector_stores() -> None:
     assert parts_from_config(config) == {"path": "a.db", "adapters": None}
 
 
+def test_the_embedded_default_can_be_asked_for_untrained() -> None:
+    config = {"untrained": True, "adapters": {"manage": "mine.gguf"}}
+    assert parts_from_config(config) == {"path": None, **config}
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [

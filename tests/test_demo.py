@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from memory_r1.dates import parse_time
-from memory_r1.demo import SCOPE, Score, answered, as_expected, script, show
+from memory_r1.demo import SCOPE, Score, answered, as_expected, compare, script, show, title
 from memory_r1.memory import Memory
 from memory_r1.testing import HashEmbedder, ScriptedLLM
 from memory_r1.types import KINDS, Answer, Logged, Prompt
@@ -152,6 +152,32 @@ def test_a_model_that_keeps_every_word_twice_can_have_its_last_memory_undone(pla
     assert len(held) == 6, "each turn once, and the last one undone"
     assert [line.split()[0] for line in lines[-3:]] == ["ADD", "NOOP", "undo"]
     assert lines[-1] == "  undo   gone again"
+
+
+def test_the_title_says_what_plays_and_what_it_was_trained_for() -> None:
+    assert title(None, ()) == "SmolLM2-135M-Instruct, untrained"
+    assert title(None, ("manage", "answer")) == "SmolLM2-135M-Instruct with trained adapters (manage, answer)"
+    assert title("qwen3:4b", ()) == "qwen3:4b"
+    assert title("other", ("manage",)) == "other with trained adapters (manage)"
+
+
+@pytest.mark.parametrize(
+    ("trained", "shipped", "expected"),
+    [
+        (True, True, ["The same model untrained, beside it:", "  memory-r1 demo --untrained"]),
+        (True, False, ["The same model untrained, beside it:", "  memory-r1 demo --untrained"]),
+        (False, True, ["The same model with its trained adapters, beside it:", "  memory-r1 demo"]),
+        (False, False, ["To keep a memory is what memory-r1 trains such a model for: memory-r1 train --help"]),
+    ],
+)
+def test_the_end_names_the_other_side_of_the_comparison(trained: bool, shipped: bool, expected: list[str]) -> None:
+    right, wrong = Score(12, 12, 1, 6), Score(6, 12, 6, 6)
+    assert compare(right, trained=trained, shipped=shipped) == expected
+    assert compare(wrong, trained=trained, shipped=shipped) == [
+        *expected,
+        "A larger one, untrained (1.1 GB, or any GGUF file by its path):",
+        "  memory-r1 demo --model qwen2.5-coder-1.5b",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ LAYERS = (
     ("types",),
     ("flow",),
     ("dates", "weights", "quantize", "files", "spans"),
+    ("adapters",),
     ("replies", "recall", "embed"),
     ("prompts", "suspicion", "scrub"),
     ("bank", "llm", "testing"),
@@ -80,13 +81,13 @@ def loaded(statement: str, names: tuple[str, ...]) -> list[str]:
 
 
 def test_importing_memory_r1_loads_no_model_runtime_no_numpy_and_no_database() -> None:
-    later = ("numpy", "sqlite3", "asyncio", "memory_r1.bank", "memory_r1.memory")
+    later = ("numpy", "sqlite3", "asyncio", "memory_r1.bank", "memory_r1.memory", "memory_r1.adapters")
     assert loaded("import memory_r1", (*RUNTIMES, *later)) == []
     assert loaded("import memory_r1; dir(memory_r1); hasattr(memory_r1, 'nonsense')", later) == []
 
 
 def test_the_class_memory_loads_numpy_and_no_model_runtime() -> None:
-    assert loaded("from memory_r1 import Memory", (*RUNTIMES, "numpy")) == ["numpy"]
+    assert loaded("from memory_r1 import Memory", (*RUNTIMES, "memory_r1.adapters", "numpy")) == ["numpy"]
 
 
 def test_names_that_load_at_first_use_are_those_of_the_modules_that_define_them() -> None:

@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from memory_r1.adapters import shipped
 from memory_r1.bench.endpoint import Endpoint
 from memory_r1.cli import main
+from memory_r1.llm.gguf import adapter_name
 from memory_r1.testing import HashEmbedder
+from memory_r1.weights import CATALOGUE, DEFAULT
 
 TOY = {
     "name": "toy",
@@ -102,6 +105,23 @@ def test_a_run_from_the_command_line_to_what_is_published(model: Model, server: 
     published = (tmp_path / "results" / "memory-r1" / "records.jsonl").read_text(encoding="utf-8")
     assert [json.loads(line)["question"] for line in published.splitlines()] == ["d1/0", "d1/1"]
     assert "adopt" not in published
+
+
+@pytest.mark.models
+@pytest.mark.usefixtures("needs_e5_small", "needs_smollm2")
+def test_a_result_names_the_adapters_that_played_and_untrained_there_are_none(tmp_path: Path) -> None:
+    data = tmp_path / "toy.json"
+    data.write_text(json.dumps(TOY), encoding="utf-8")
+    ours = [f"{step}={adapter_name(file)}" for step, file in shipped(CATALOGUE[DEFAULT]).items()]
+    for more, adapters in (([], ours), (["--untrained"], [])):
+        out = tmp_path / f"runs{len(more)}"
+        words = ["bench", "run", "no-memory", "--data", f"json:{data}", "--context", "1024", "--out", str(out), *more]
+        assert CliRunner().invoke(main, words).exit_code == 0
+        config = json.loads((out / "no-memory" / "result.json").read_text(encoding="utf-8"))["config"]
+        assert (config["model"], config["about"]) == (
+            "SmolLM2-135M-Instruct.Q4_1",
+            {"adapters": adapters, "context_tokens": 1024},
+        )
 
 
 @pytest.mark.models

@@ -522,6 +522,7 @@ class TestCommands:
             "remembered_before": 0,
             "operations": {"ADD": 2, "UPDATE": 0, "DELETE": 0, "NOOP": 0},
             "unreadable": 0,
+            "adapters": [],
             "usage": {"extract": {"calls": 2, "tokens": 22}, "manage": {"calls": 1, "tokens": 11}},
         }
         written(path, *chat(3))
@@ -594,6 +595,7 @@ class TestCommands:
         quick = CliRunner().invoke(main, ["demo", "--quick", "--json", *server.options])
         assert json.loads(quick.stdout) == {
             "model": "double",
+            "adapters": [],
             "decisions": 1,
             "of_decisions": 7,
             "answers": 0,
@@ -755,5 +757,6 @@ def test_ctrl_c_during_an_import_loses_nothing_and_the_same_command_goes_on(
         "remembered_before": 6,
         "operations": {"ADD": 0, "UPDATE": 0, "DELETE": 0, "NOOP": 0},
         "unreadable": 0,
+        "adapters": [],
         "usage": {},
     }

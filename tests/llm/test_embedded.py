@@ -184,6 +184,20 @@ class TestWithTheModel:
         warm = min(seconds(i) + seconds(i + 1) for i in (2, 4))
         assert warm < cold / 2
 
+    def test_a_step_keeps_its_beginning_computed_while_steps_with_adapters_alternate(self, tmp_path: Path) -> None:
+        steps: tuple[Step, ...] = ("extract", "manage", "answer")
+        adapters = {step: write_lora(tmp_path / f"{step}.gguf", b=0.01) for step in steps}
+        with EmbeddedLLM(MODEL, adapters=adapters, context_tokens=1024, threads=1) as llm:
+
+            def seconds(step: Step, i: int) -> float:
+                start = time.process_time()
+                ask(llm, f"{step} these words again. " * 40 + f"Number {i}?", step=step, max_tokens=1)
+                return time.process_time() - start
+
+            cold = sum(seconds(step, 0) for step in steps)
+            warm = min(sum(seconds(step, i) for step in steps) for i in (1, 2))
+        assert warm < cold / 2
+
     def test_the_context_is_capped_at_what_the_model_was_trained_with(self) -> None:
         with EmbeddedLLM(MODEL, context_tokens=100_000, parallel=1, name="small") as llm:
             assert llm.context_tokens == 8192

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 
 from memory_r1.errors import AdapterMismatch, InvalidInput, ModelUnavailable, WeightsMissing
 from memory_r1.llm.embedded import EmbeddedLLM
-from memory_r1.llm.gguf import read_header
+from memory_r1.llm.gguf import adapter_name, read_header
 from memory_r1.types import Message, Prompt
 
 torch = pytest.importorskip("torch")
@@ -124,6 +126,33 @@ def test_the_file_says_what_it_is_and_what_it_was_trained_from(tmp_path: Path, d
     }
     assert {tensor.tensor_type for tensor in gguf.GGUFReader(lora).tensors} == {kind}
     assert [path.name for path in lora.parent.iterdir()] == ["lora.gguf"]
+
+
+def test_an_adapter_is_called_after_its_run_and_its_weights(tmp_path: Path) -> None:
+    file = base(tmp_path, "llama")
+    model = load_base(file, cache=tmp_path)[0]
+    adapted(model, tmp_path / "manager-grpo" / "adapter", target_modules=["v_proj"])
+    first, again = (to_gguf(tmp_path / "manager-grpo" / "adapter", file, tmp_path / f"{i}.gguf") for i in range(2))
+    name, _, version = adapter_name(first).partition(" ")
+    assert name == "manager-grpo"
+    assert re.fullmatch("[0-9a-f]{12}", version)
+    assert adapter_name(again) == adapter_name(first)
+    shutil.copytree(tmp_path / "manager-grpo" / "adapter", tmp_path / "mine")
+    assert adapter_name(to_gguf(tmp_path / "mine", file, tmp_path / "2.gguf")) == f"mine {version}"
+    stronger = {name: 2 * tensor for name, tensor in load_file(tmp_path / "mine" / "adapter_model.safetensors").items()}
+    save_file(stronger, tmp_path / "mine" / "adapter_model.safetensors")
+    other = adapter_name(to_gguf(tmp_path / "mine", file, tmp_path / "3.gguf", name="manager"))
+    assert re.fullmatch("manager [0-9a-f]{12}", other)
+    assert version not in other
+
+
+def test_an_adapter_that_does_not_name_its_version_is_called_after_its_file(tmp_path: Path) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "theirs.gguf", "llama")
+    writer.add_name("their adapter")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    assert adapter_name(tmp_path / "theirs.gguf") == "theirs.gguf"
 
 
 def test_an_adapter_of_another_model_of_the_same_shape_is_refused(tmp_path: Path) -> None:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from memory_r1.cli.output import operation_lines
+from memory_r1.flow import run
 from memory_r1.llm.embedded import EmbeddedLLM
-from memory_r1.types import Message, Prompt
+from memory_r1.llm.gguf import adapter_name
+from memory_r1.manager import decide_and_apply
+from memory_r1.memory import Memory, operation_dict
+from memory_r1.testing import HashEmbedder
+from memory_r1.types import Fact, Message, Prompt, Scope, Turn
 from memory_r1.weights import find
 
 torch = pytest.importorskip("torch")
@@ -22,6 +29,7 @@ from transformers import AutoTokenizer
 
 from memory_r1.cli import main
 from memory_r1.train.base import load_base, trainable
+from memory_r1.train.export import to_gguf
 from memory_r1.train.material import product_prompts
 from memory_r1.train.policy import chat_ids
 
@@ -43,6 +51,34 @@ def test_export_writes_a_file_that_loads_and_says_how_to_use_it(trained: tuple[P
         f"{adapter}/adapter.gguf: 0.0 MB. Use it: --adapter manage={adapter}/adapter.gguf (or extract, answer)\n",
     )
     EmbeddedLLM(base, adapters={"manage": adapter / "adapter.gguf"}, context_tokens=64).close()
+
+
+def test_the_log_tells_which_adapter_decided(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    base, adapter = trained
+    done = CliRunner().invoke(main, ["train", "export", str(adapter), "--base", str(base), "--name", "my-manager"])
+    assert done.exit_code == 0
+    llm = EmbeddedLLM(base, adapters={"manage": adapter / "adapter.gguf"}, context_tokens=4096)
+    with llm, Memory(tmp_path / "memory.db", llm=llm, embedder=HashEmbedder()) as memory:
+        memory.add("Ann has a dog.", user_id="me", infer=False)
+        scope, fact = Scope(user_id="me"), Fact("Ann has a dog called Rex.", "user")
+        logged = run(decide_and_apply(fact, Turn("user", fact.text), memory.bank, scope, k=3), memory.llm)
+    how = logged.provenance
+    assert (how.model, how.adapter) == ("base", adapter_name(adapter / "adapter.gguf"))
+    assert re.fullmatch("my-manager [0-9a-f]{12}", str(how.adapter))
+    lines = list(operation_lines(operation_dict(logged)))
+    assert f"base with {how.adapter}" in lines[0]
+
+
+@pytest.mark.models
+@pytest.mark.usefixtures("needs_e5_small")
+def test_evaluate_says_which_adapters_played(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    base, adapter = trained
+    file = to_gguf(adapter, base, tmp_path / "manager.gguf", name="my-manager")
+    graded = ["train", "evaluate", "--model", str(base), "--step", "manage", "--dialogues", "1", "--limit", "1"]
+    for more, adapters in ((["--adapter", f"manage={file}"], [f"manage={adapter_name(file)}"]), ([], [])):
+        done = CliRunner().invoke(main, [*graded, *more, "--out", str(tmp_path / "graded.json")])
+        assert done.exit_code == 0, done.output
+        assert json.loads((tmp_path / "graded.json").read_text(encoding="utf-8"))["adapters"] == adapters
 
 
 def test_an_error_is_one_line(trained: tuple[Path, Path]) -> None:
