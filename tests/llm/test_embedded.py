@@ -198,6 +198,24 @@ class TestWithTheModel:
             warm = min(sum(seconds(step, i) for step in steps) for i in (1, 2))
         assert warm < cold / 2
 
+    def test_a_prompt_that_was_read_with_one_adapter_is_read_anew_with_another(self, tmp_path: Path) -> None:
+        first, second = ("Tell me of the sea. " * 10, "Tell me of the sky. " * 10)
+        strong = write_lora(tmp_path / "strong.gguf", b=0.5)
+        adapters: dict[Step, Path] = {"extract": write_lora(tmp_path / "zero.gguf"), "manage": strong}
+
+        def likely(llm: EmbeddedLLM, text: str, step: Step) -> float:
+            (logprob,) = ask(llm, text, step=step, max_tokens=1).logprobs or ()
+            return logprob
+
+        with EmbeddedLLM(MODEL, adapters={"manage": strong}, context_tokens=512) as alone:
+            expected = likely(alone, first, "manage")
+        with EmbeddedLLM(MODEL, adapters=adapters, context_tokens=512) as llm:
+            other = likely(llm, first, "extract")
+            likely(llm, second, "extract")  # pushes the first out of its slot
+            likely(llm, second, "manage")
+            assert likely(llm, first, "manage") == pytest.approx(expected, abs=0.1)
+        assert abs(other - expected) > 0.5
+
     def test_the_context_is_capped_at_what_the_model_was_trained_with(self) -> None:
         with EmbeddedLLM(MODEL, context_tokens=100_000, parallel=1, name="small") as llm:
             assert llm.context_tokens == 8192

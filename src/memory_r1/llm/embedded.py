@@ -44,7 +44,8 @@ class EmbeddedLLM:
 
     A reply's `token_ids` leave out the token that ends it; they and `logprobs` are None where a character of
     the text took several tokens. A greedy reply to a prompt run alone is the same each time; run together with
-    others it may differ where two tokens are nearly as likely, because batches of another size round otherwise.
+    others it may differ where two tokens are nearly as likely, because batches of another size round otherwise; with
+    an adapter also by how much of the prompt was still computed from before.
     """
 
     def __init__(
@@ -268,7 +269,8 @@ def _start(path: Path, adapters: Sequence[Path], context: int, slots: int, threa
     params.n_ctx = context * slots  # each slot gets its share
     params.n_parallel = slots
     params.kv_unified = False  # together, an idle slot's beginning would be dropped
-    params.cache_ram_mib = 256  # prompts pushed out of a slot, kept for later
+    # Prompts pushed out of a slot, kept for later; but not by adapter: one that was read with another would be taken.
+    params.cache_ram_mib = 0 if adapters else 256
     count = threads or min(_cores(), 16)
     params.cpuparams.n_threads = count
     params.cpuparams_batch.n_threads = count
