@@ -35,7 +35,10 @@ def figures(store: dict[str, Any], retrieval: dict[str, Any], remember: dict[str
     rows.append(("the same, mean over questions", f"{hybrid['recall_per_question']['10']:.3f}"))
     turns, tokens = remember["turns"], sum(used["tokens"] for used in remember["usage"].values())
     rows.append(
-        (f"remembering LoCoMo's conv-26, {turns} turns, SmolLM2-135M", f"{remember['seconds'] / 60:.1f} minutes")
+        (
+            f"remembering LoCoMo's conv-26, {turns} turns, untrained SmolLM2-135M",
+            f"{remember['seconds'] / 60:.1f} minutes",
+        )
     )
     rows.append(("model tokens a turn there", f"{tokens / turns:.0f}"))
     return "\n".join(["| with e5-small, or a stub embedder for the store | measured |", "|---|---|", *map(row, rows)])
