@@ -1,4 +1,4 @@
-"""`memory-r1 train manager|answer|both` and `memory-r1 runs`."""
+"""`memory-r1 train extractor|manager|answer|both` and `memory-r1 runs`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ _settings = options(
         "--data",
         required=True,
         metavar="KIND[:PATH]",
-        help="synthetic[:DIALOGUES], jsonl:FILE, bank:FILE (sft), or a data set such as locomo:FILE.",
+        help="synthetic[:DIALOGUES], jsonl:FILE of samples (sft: of examples), bank:FILE (sft), or a data set such as "
+        "locomo:FILE.",
     ),
     click.option("--split", default="train", show_default=True, help="Of a data set: what to learn from."),
     click.option("--model", help="A name, a GGUF file or a Hugging Face folder. Default: smollm2."),
@@ -53,6 +54,13 @@ _settings = options(
     click.option("--vllm", is_flag=True, help="Sample by vLLM, on a GPU."),
     click.option("--window", default=50, show_default=True, help="Turns that the bank before a turn is made from."),
 )
+
+
+@click.command()
+@_settings
+def extractor(**given: Any) -> None:
+    """Train what finds the facts of a turn, by cloning (--algo sft)."""
+    _train("extractor", {**given, "algo": given["algo"] or "sft"})
 
 
 @click.command()
@@ -157,10 +165,13 @@ def _reinforce(
 ) -> Path:
     from memory_r1.train.learn import learn, prepared
     from memory_r1.train.policy import Policy
+    from memory_r1.train.samples import RememberedTexts
     from memory_r1.train.sources import samples_for, task_of
 
     base, tokenizer = _base(config)
     model, critic = prepared(base, config, given["start"])
+    limits: dict[str, Any] = {"context_tokens": config.context, "batch_tokens": config.batch_tokens}
+    embedder = RememberedTexts(embedder)
 
     def player(step: Step) -> LLM:
         """The frozen agent of this step, greedy: the same weights with an adapter of its own, or a model of its own."""
@@ -176,11 +187,11 @@ def _reinforce(
         elif folder is not None:
             model.load_adapter(folder, step, is_trainable=False)
             name = step
-        return Policy(plays, tokenizer, temperature=0, adapter=name, context_tokens=config.context, name="frozen")
+        return Policy(plays, tokenizer, temperature=0, adapter=name, name="frozen", **limits)
 
     manager: LLM | None = player("manage") if frozen.get("manage") else None
     if config.agent == "manager" and config.replay == "policy":
-        manager = Policy(model, tokenizer, temperature=0, context_tokens=config.context)
+        manager = Policy(model, tokenizer, temperature=0, **limits)
     samples = samples_for(
         given["data"],
         config,
@@ -212,7 +223,7 @@ def _clone(
     from memory_r1.train.sft import Pair, balanced, clone, teacher_pairs
     from memory_r1.train.sources import gold_pairs, samples_for, task_of
 
-    if teacher is None and given["data"].partition(":")[0] in ("synthetic", "bank"):
+    if teacher is None and given["data"].partition(":")[0] in ("synthetic", "jsonl", "bank"):
         found = gold_pairs(given["data"], config, embedder)
         with click.progressbar(found, label="reading", file=sys.stderr, show_pos=True) as bar:
             pairs = [Pair(*one) for one in bar]

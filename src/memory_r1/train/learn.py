@@ -44,6 +44,26 @@ def prepared(base: Any, config: TrainConfig, start: Path | None = None) -> tuple
     return (get_peft_model(base, lora) if lora else base), critic
 
 
+def greedy(base: Any, tokenizer: Any, adapters: Mapping[Step, Path], **limits: Any) -> Roles:
+    """What was trained, as it is at its likeliest: each step under its adapter's folder, the others without any.
+
+    `limits` are Policy's. Raises AdapterMismatch when an adapter is not of this model.
+    """
+    model = base
+    for step, folder in adapters.items():
+        try:
+            if model is base:
+                model = PeftModel.from_pretrained(base, folder, adapter_name=step)
+            else:
+                model.load_adapter(folder, step)
+        except (ValueError, RuntimeError, OSError, KeyError) as error:
+            raise AdapterMismatch(f"the adapter {folder} does not fit the model: {error}") from error
+    players: dict[Step, LLM] = {
+        step: Policy(model, tokenizer, temperature=0, adapter=step, name="trained", **limits) for step in adapters
+    }
+    return Roles(Policy(model, tokenizer, temperature=0, adapter="", name="trained", **limits), players)
+
+
 def lora_config(config: TrainConfig) -> LoraConfig | None:
     settings = config.lora
     if settings.rank == 0:
@@ -76,7 +96,8 @@ def learn(
         raise InvalidInput("PPO needs a critic, GRPO has none, and sft is train/sft.py's")
     if config.vllm:
         vllm_extra()
-    policy = Policy(model, tokenizer, temperature=config.temperature, context_tokens=config.context)
+    limits: dict[str, Any] = {"context_tokens": config.context, "batch_tokens": config.batch_tokens}
+    policy = Policy(model, tokenizer, temperature=config.temperature, **limits)
     seat = Seat(policy, Roles(by_step={**frozen, task.step: policy}))
 
     def tell(step: int, groups: Sequence[Group]) -> None:

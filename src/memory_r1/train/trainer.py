@@ -27,7 +27,7 @@ from memory_r1.flow import LLM
 from memory_r1.train.checkpoints import Guarded, order, shared_settings
 from memory_r1.train.config import TrainConfig
 from memory_r1.train.critic import Critic, group_values
-from memory_r1.train.episodes import Group, Task, play
+from memory_r1.train.episodes import Group, Task, played
 from memory_r1.train.objectives import clipped_value_loss, explained_variance, gae_BT, grpo_advantages_BG
 from memory_r1.train.policy import Policy, score_group, using_adapter
 from memory_r1.train.vllm import Engine, engine_sampler, importance_BT
@@ -103,15 +103,13 @@ class GroupGRPOTrainer(Guarded, GRPOTrainer):  # type: ignore[misc]
             self.engine.sync_weights()
         self.seat.policy.seed(*place_in_run)  # so that a run that goes on from a checkpoint samples what it would have
         self._chance = random.Random(repr(place_in_run))
-        groups = []
-        for place in places:
-            group = self._group(place)
-            for _ in range(self.config.resample):
-                if group.varied:
-                    break
-                resampled += 1
-                group = self._group(self._chance.randrange(len(self.task)))
-            groups.append(group)
+        groups = self._groups(places)
+        for _ in range(self.config.resample):
+            alike = [number for number, group in enumerate(groups) if not group.varied]
+            others = self._groups([self._chance.randrange(len(self.task)) for _ in alike]) if alike else []
+            for number, group in zip(alike, others, strict=True):
+                groups[number] = group
+            resampled += len(alike)
         batches = [self._rows(group) for group in groups]
         self._advantages(groups, batches)
         tokens = torch.tensor(sum(float(one["completion_mask"].sum()) for one in batches), device=self.args.device)
@@ -142,9 +140,12 @@ class GroupGRPOTrainer(Guarded, GRPOTrainer):  # type: ignore[misc]
                     if isinstance(value, Tensor) and value.dim()
                 }
 
-    def _group(self, place: int) -> Group:
-        played = play(self.task.maker(place), self.num_generations, self.seat.roles, self.task.step)
-        return Group(self.task.name(place), played)
+    def _groups(self, places: Sequence[int]) -> list[Group]:
+        """A group for each of these samples, all episodes in lockstep."""
+        G = self.num_generations
+        episodes = [make() for place in places for make in [self.task.maker(place)] * G]
+        rollouts = played(episodes, self.seat.roles, self.task.step)
+        return [Group(self.task.name(place), rollouts[n * G : (n + 1) * G]) for n, place in enumerate(places)]
 
     def _rows(self, group: Group) -> dict[str, Any]:
         """A group's exchanges as TRL has them: prompts padded on the left, replies on the right."""
