@@ -209,14 +209,14 @@ def evaluate(
 
 def _trained(model: str, adapters: dict[Step, Path]) -> LLM:
     """Played by the trainer's own runtime, on a GPU where there is one."""
-    from memory_r1.train.base import load_base, train_extra
+    from memory_r1.train.base import train_extra
 
     with train_extra():
         import torch
 
         from memory_r1.train.learn import greedy
     gpu = torch.cuda.is_available()
-    base, tokenizer = load_base(model_file(model), torch.bfloat16 if gpu else torch.float32)
+    base, tokenizer = train_run.base_of(model, bf16=gpu)
     limits = {"batch_tokens": GPU_TOKENS} if gpu else {}
     return greedy(base.to("cuda" if gpu else "cpu"), tokenizer, adapters, **limits)
 

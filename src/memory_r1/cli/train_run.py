@@ -135,6 +135,7 @@ def _train(agent: str, given: Mapping[str, Any], **frozen: Path | None) -> Path:
     teacher = open_llm(given["teacher"], {}, None, None, CONTEXT_TOKENS) if given["teacher"] else None
     with train_extra():
         import datasets
+        import torch
         import transformers
         import trl  # noqa: F401  (named here so that a missing package is said before anything is loaded)
 
@@ -148,7 +149,9 @@ def _train(agent: str, given: Mapping[str, Any], **frozen: Path | None) -> Path:
             bar.label = f"reward {logs['reward']:.3f}" if "reward" in logs else f"loss {logs.get('loss', 0.0):.3f}"
             bar.update(step - bar.pos)
 
-        adapter = work(config, run, default_embedder(), teacher, frozen, given, progress)
+        # As many threads as torch: where many runs share a machine, OMP_NUM_THREADS holds for both.
+        embedder = default_embedder(threads=torch.get_num_threads())
+        adapter = work(config, run, embedder, teacher, frozen, given, progress)
     click.echo(f"{adapter}: memory-r1 train export {adapter} writes it for the embedded runtime")
     click.echo(run.plot())
     return adapter
@@ -168,7 +171,7 @@ def _reinforce(
     from memory_r1.train.samples import RememberedTexts
     from memory_r1.train.sources import samples_for, task_of
 
-    base, tokenizer = _base(config)
+    base, tokenizer = base_of(config.model, bf16=config.bf16 and config.lora.rank > 0)
     model, critic = prepared(base, config, given["start"])
     limits: dict[str, Any] = {"context_tokens": config.context, "batch_tokens": config.batch_tokens}
     embedder = RememberedTexts(embedder)
@@ -183,7 +186,7 @@ def _reinforce(
             served = model_file(config.model)
             return EmbeddedLLM(served, adapters={step: folder}, context_tokens=config.context, parallel=1)
         if config.lora.rank == 0:
-            plays = _base(config if folder is None else replace(config, model=str(folder)))[0].to(model.device)
+            plays = base_of(config.model if folder is None else str(folder))[0].to(model.device)
         elif folder is not None:
             model.load_adapter(folder, step, is_trainable=False)
             name = step
@@ -233,20 +236,20 @@ def _clone(
         kept, options = run.folder / "samples.jsonl", {"split": given["split"], "window": given["window"]}
         samples = samples_for(given["data"], config, embedder, kept, teacher=teacher, **options)
         pairs = list(teacher_pairs(task_of(samples, config, embedder), teacher))
-    base, tokenizer = _base(config)
+    base, tokenizer = base_of(config.model, bf16=config.bf16 and config.lora.rank > 0)
     model, _ = prepared(base, replace(config, algo="sft"), given["start"])
     return clone(config, run, model, tokenizer, balanced(pairs) if config.balance else pairs, progress=progress)
 
 
-def _base(config: TrainConfig) -> tuple[Any, Any]:
-    """(the model to be trained, its tokenizer): of a GGUF file, or of a Hugging Face folder or name with a slash."""
+def base_of(model: str, *, bf16: bool = False) -> tuple[Any, Any]:
+    """(a model to be trained, its tokenizer): of a GGUF file, or of a Hugging Face folder or name with a slash."""
     import torch
 
     from memory_r1.train.base import load_base, load_folder
 
-    dtype = torch.bfloat16 if config.bf16 and config.lora.rank else torch.float32
-    path = Path(config.model)
-    on_hub = "/" in config.model and not path.exists()
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    path = Path(model)
+    on_hub = "/" in model and not path.exists()
     if on_hub or (path / "config.json").is_file():
-        return load_folder(config.model, dtype)
-    return load_base(model_file(config.model), dtype)
+        return load_folder(model, dtype)
+    return load_base(model_file(model), dtype)

@@ -63,7 +63,7 @@ def shared_settings(config: TrainConfig, folder: Path, use_cpu: bool | None) -> 
         "gradient_accumulation_steps": config.groups // processes,
         "max_steps": config.steps,
         "learning_rate": config.learning_rate,
-        "lr_scheduler_type": "constant_with_warmup",
+        "lr_scheduler_type": {"constant": "constant_with_warmup", "cosine": "cosine"}[config.schedule],
         "warmup_steps": config.warmup,
         "weight_decay": 0.0,
         "max_grad_norm": config.max_grad_norm,
