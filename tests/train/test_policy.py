@@ -132,7 +132,7 @@ def test_the_packing_of_two_replies() -> None:
     assert packed.targets_N.tolist() == [4, 5, 6]
     assert packed.layout.P == 3
     assert packed.layout.place_GT.tolist() == [[0, 1], [2, 0]]
-    assert packed.layout.there_GT.tolist() == [[True, True], [True, False]]
+    assert packed.layout.place_N.tolist() == [0, 1, 2]
 
 
 def test_what_growing_replies_see() -> None:

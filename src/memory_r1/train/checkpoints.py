@@ -6,7 +6,8 @@ import json
 import os
 import random
 import shutil
-from itertools import chain
+from collections.abc import Iterator
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +85,15 @@ def shared_settings(config: TrainConfig, folder: Path, use_cpu: bool | None) -> 
     }
 
 
-def order(samples: int, total: int, seed: int) -> list[int]:
-    """The first `total` samples that a run takes: all of them in one order, all in another, and so on.
+def epochs(samples: int, seed: int) -> Iterator[list[int]]:
+    """The orders in which a run takes its samples: all of them in one, all in another, and so on without end.
 
     Samplers with a state of their own forget, when a run goes on, which order they had come to.
     """
-    epochs = [random.Random(f"{seed} {epoch}").sample(range(samples), samples) for epoch in range(-(-total // samples))]
-    return list(chain.from_iterable(epochs))[:total]
+    for epoch in count():
+        yield random.Random(f"{seed} {epoch}").sample(range(samples), samples)
+
+
+def order(samples: int, total: int, seed: int) -> list[int]:
+    """The first `total` samples that a run takes."""
+    return list(islice(chain.from_iterable(epochs(samples, seed)), total))

@@ -164,7 +164,8 @@ class Keeper(TrainerCallback):  # type: ignore[misc]
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         """A finite loss can have a gradient that is no number; applied, it would be in every checkpoint after."""
         del args, control
-        if not all(bool(torch.isfinite(p.grad).all()) for p in model.parameters() if p.grad is not None):
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        if not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):  # one number: a GPU is waited for once
             raise Diverged(
                 f"a gradient of step {state.global_step + 1} is no number; nothing was changed by it. Go on from the "
                 "last checkpoint with a lower learning_rate"

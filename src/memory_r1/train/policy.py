@@ -266,8 +266,9 @@ def _grown(
     growing = list(range(count))
     for step in range(max_tokens):
         token_A, logp_A = _draw(logits_AV.float(), temperature, generator)
-        for g, token, logp in zip(growing, token_A.tolist(), logp_A.tolist(), strict=True):
-            tokens[g].append(token)
+        drawn_A2 = torch.stack([token_A.double(), logp_A.double()], dim=1).tolist()  # a GPU is waited for once
+        for g, (token, logp) in zip(growing, drawn_A2, strict=True):
+            tokens[g].append(int(token))
             logprobs[g].append(logp)
             ended[g] = token in end_ids
         going_on = [place for place, g in enumerate(growing) if not ended[g]]

@@ -211,13 +211,18 @@ class GroupGRPOTrainer(Guarded, GRPOTrainer):  # type: ignore[misc]
     ) -> tuple[Tensor, Tensor | None, None]:
         """As TRL's, but rows that share a prompt are scored against one encoding of it."""
         del batch_size
+        device = input_ids.device
+        input_ids, attention_mask = (
+            input_ids.cpu(),
+            attention_mask.cpu(),
+        )  # at once: a GPU is waited for twice, not by row
         prompts = [_shown(row, mask) for row, mask in _rows_of(input_ids, attention_mask, slice(-logits_to_keep))]
         replies = [_shown(row, m) for row, m in _rows_of(input_ids, attention_mask, slice(-logits_to_keep, None))]
         alike: dict[tuple[int, ...], list[int]] = {}
         for place, prompt in enumerate(prompts):
             if replies[place]:
                 alike.setdefault(tuple(prompt), []).append(place)
-        nothing_T = input_ids.new_zeros(logits_to_keep, dtype=torch.float32)
+        nothing_T = torch.zeros(logits_to_keep, device=device)
         if not alike:  # the other processes wait for gradients, though this one's group said nothing
             nothing_T = nothing_T + score_group(model, [0], [[0]]).logp_GT.sum() * 0
         logp_BT, entropy_BT = [nothing_T] * len(prompts), [nothing_T] * len(prompts)
@@ -310,8 +315,10 @@ class WithCritic(GRPOTrainer):  # type: ignore[misc]
     def _values(self, batch: Mapping[str, Tensor]) -> Tensor:
         """The critic's value before each token of each reply, (B, T)."""
         values_BT = torch.zeros(batch["completion_ids"].shape, device=self.args.device)
-        prompts = [_shown(*row) for row in zip(batch["prompt_ids"], batch["prompt_mask"], strict=True)]
-        replies = [_shown(*row) for row in zip(batch["completion_ids"], batch["completion_mask"], strict=True)]
+        prompts, replies = (
+            [_shown(*row) for row in zip(batch[f"{name}_ids"].cpu(), batch[f"{name}_mask"].cpu(), strict=True)]
+            for name in ("prompt", "completion")
+        )
         alike: dict[tuple[int, ...], list[int]] = {}
         for place, prompt in enumerate(prompts):
             if replies[place]:
