@@ -45,7 +45,7 @@ grade() { # NAME STEP ADAPTER [MORE]
   r1 "grade-$name" train evaluate ${LIMIT:+--limit "$LIMIT"} --free --step "$step" --adapter "$step=$adapter" --examples "$data/held-out.jsonl" \
     --out "$out/held-out-$name.json" "$@"
 }
-last() { ls -d "$out/$1"/checkpoints/checkpoint-* 2> /dev/null | sort -t- -k 99 -V | tail -n 1; }
+last() { ls -d "$out/$1"/checkpoints/checkpoint-* 2> /dev/null | sort -V | tail -n 1; }
 
 python3 -c "from memory_r1.train.base import trainable; from memory_r1.cli.options import model_file; print(trainable(model_file('smollm2')))"
 say "the base model is converted"
