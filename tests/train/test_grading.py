@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from memory_r1.cli import main
 from memory_r1.testing import HashEmbedder, ScriptedLLM
 from memory_r1.train.evaluate import Graded, evaluate, grades, held_out, summary, table
+from memory_r1.train.examples import Placed
 from memory_r1.train.teacher import Example
 from memory_r1.types import Message, Prompt, Step
 
@@ -81,7 +82,7 @@ def test_a_perfect_agent_has_full_marks_in_every_step() -> None:
 
 
 def test_free_replies_are_asked_for_without_a_schema() -> None:
-    asked = [("d", UPDATE)]
+    asked = [Placed("d", UPDATE)]
     for free, schema in ((True, None), (False, {"type": "object"})):
         llm = ScriptedLLM([UPDATE.reply])
         list(evaluate(asked, llm, free=free))

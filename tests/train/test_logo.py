@@ -86,7 +86,7 @@ def test_a_whole_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
 def test_every_decision_has_the_advantage_of_its_rollout_or_its_alternative(tmp_path: Path) -> None:
     made = trainer(tmp_path, scale=False, logo={"global_weight": 2.0, "local_weight": 0.5})
     made.seat.policy.seed(0)
-    group = made._group(0)
+    group = made._groups([0])[0]
     batch = made._rows(group)
     made._advantages([group], [batch])
     mean = sum(group.rewards) / 4

@@ -12,7 +12,7 @@ pytest.importorskip("transformers")
 
 from memory_r1.errors import InvalidInput
 from memory_r1.flow import Roles
-from memory_r1.train.policy import Policy, block_mask, pack, sample_group, score_group
+from memory_r1.train.policy import Policy, block_mask, pack, sample_group, sample_groups, score_group, side_by_side
 from memory_r1.types import Message, Prompt
 
 PROMPT = [5, 9, 77, 12, 200, 31, 8]
@@ -74,6 +74,36 @@ def test_greedy_replies_are_what_generate_gives() -> None:
     assert ours == theirs
 
 
+@KINDS
+def test_replies_to_different_prompts_side_by_side_are_as_likely_as_scoring_finds(kind: str, attention: str) -> None:
+    model = tiny_model(kind, attention).eval()
+    prompts, counts = [PROMPT, [3, 4], [90] * 12], [3, 4, 2]
+    generator = torch.Generator().manual_seed(1)
+    groups = sample_groups(
+        model, prompts, counts, max_tokens=9, end_ids=frozenset(range(60)), temperature=1.3, generator=generator
+    )
+    assert [len(group) for group in groups] == counts
+    assert len({len(one.token_ids) for group in groups for one in group}) > 2  # so that rows were left behind
+    for prompt_ids, group in zip(prompts, groups, strict=True):
+        scored = score_group(model, prompt_ids, [one.token_ids for one in group], temperature=1.3)
+        for g, one in enumerate(group):
+            assert one.ended == (one.token_ids[-1] < 60)
+            found = scored.logp_GT[g, : len(one.logprobs)].detach()
+            torch.testing.assert_close(torch.tensor(one.logprobs), found, atol=1e-5, rtol=1e-5)
+
+
+def test_greedy_replies_side_by_side_are_those_given_one_by_one() -> None:
+    model, prompts, options = tiny_model("llama").eval(), [PROMPT, [3], [90] * 12], {"max_tokens": 8, "temperature": 0}
+    together = sample_groups(model, prompts, [1, 1, 1], end_ids=frozenset(range(40)), **options)
+    alone = [sample_group(model, one, 1, end_ids=frozenset(range(40)), **options) for one in prompts]
+    assert [[one.token_ids for one in group] for group in together] == [[one.token_ids for one in g] for g in alone]
+
+
+def test_batches_are_of_prompts_alike_in_length() -> None:
+    assert side_by_side([5, 90, 6, 5], [2, 1, 2, 1], 10, 60) == [[0, 3], [2], [1]]
+    assert side_by_side([], [], 10, 60) == []
+
+
 def test_samples_follow_the_models_probabilities() -> None:
     """Chi-squared of 4,000 first tokens against the distribution; far below the 1-in-10,000 bound of 259 degrees."""
     model = tiny_model("qwen2").eval()
@@ -102,7 +132,7 @@ def test_the_packing_of_two_replies() -> None:
     assert packed.targets_N.tolist() == [4, 5, 6]
     assert packed.layout.P == 3
     assert packed.layout.place_GT.tolist() == [[0, 1], [2, 0]]
-    assert packed.layout.there_GT.tolist() == [[True, True], [True, False]]
+    assert packed.layout.place_N.tolist() == [0, 1, 2]
 
 
 def test_what_growing_replies_see() -> None:

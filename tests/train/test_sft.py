@@ -25,7 +25,7 @@ from memory_r1.train.learn import prepared
 from memory_r1.train.policy import Policy
 from memory_r1.train.runs import Run
 from memory_r1.train.samples import answer_samples, manager_samples
-from memory_r1.train.sft import CloneTrainer, Pair, balanced, clone, shared_length, teacher_pairs, tokenised
+from memory_r1.train.sft import CloneTrainer, Pair, balanced, clone, rows_of, shared_length, teacher_pairs, tokenised
 from memory_r1.types import Message, Prompt
 
 SFT = replace(CONFIG, algo="sft", steps=40, groups=1, group_size=2, learning_rate=2e-2, save_every=20)
@@ -42,19 +42,22 @@ def cloned(folder: Path, config: Any = SFT, **options: Any) -> tuple[Run, Any]:
 
 
 def test_only_the_reply_and_its_end_are_learned() -> None:
-    [row] = tokenised([PAIRS[0]], byte_tokenizer(), 100)
+    row = tokenised(PAIRS[0], byte_tokenizer())
     learned = [token for token, flag in zip(row["input_ids"], row["completion_mask"], strict=True) if flag]
     assert byte_tokenizer().decode(row["input_ids"]) == "<|user|>a<|end|><|assistant|>one<|end|>"
     assert byte_tokenizer().decode(learned) == "one<|end|>"
 
 
-def test_a_pair_that_does_not_fit_is_left_out() -> None:
-    assert tokenised(PAIRS, byte_tokenizer(), 7) == []
-    assert len(tokenised(PAIRS, byte_tokenizer(), 8)) == 2
+def test_a_pair_that_does_not_fit_is_left_out_and_the_others_taken_again_and_again() -> None:
+    pairs = [*PAIRS, Pair(ASKED[0], "a longer reply")]
+    short = [tokenised(pair, byte_tokenizer()) for pair in PAIRS]
+    rows = rows_of(pairs, byte_tokenizer(), 8, 6, 0)
+    assert [rows.count(row) for row in short] == [3, 3]
+    assert sorted(len(row["input_ids"]) for row in rows_of(pairs, byte_tokenizer(), 100, 3, 0)) == [8, 8, 19]
 
 
 def test_what_prompts_begin_with_alike_is_read_once_for_trls_own_loss_and_gradients(tmp_path: Path) -> None:
-    rows = tokenised([*PAIRS, Pair(ASKED[0], "a longer reply")], byte_tokenizer(), 100)
+    rows = [tokenised(pair, byte_tokenizer()) for pair in (*PAIRS, Pair(ASKED[0], "a longer reply"))]
     losses, gradients = [], []
     for kind in (CloneTrainer, SFTTrainer):
         model, _ = prepared(tiny_model(), SFT)

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from dialogues import DATA, EMBEDDER, JUNE, MAY, teacher
+from numpy.typing import NDArray
 
 from memory_r1.bank import MemoryBank
 from memory_r1.bench import plain
 from memory_r1.errors import InvalidInput
 from memory_r1.flow import Roles, run
 from memory_r1.manager import remember
-from memory_r1.testing import ScriptedLLM
+from memory_r1.testing import HashEmbedder, ScriptedLLM
 from memory_r1.train.config import LogoSettings, TrainConfig
 from memory_r1.train.episodes import ManagerTask, play
-from memory_r1.train.samples import ManagerSample, manager_samples
+from memory_r1.train.evaluate import held_out
+from memory_r1.train.examples import write_examples
+from memory_r1.train.samples import ManagerSample, RememberedTexts, manager_samples
 from memory_r1.train.segments import SegmentTask
 from memory_r1.train.sources import Reciting, gold_pairs, logged_pairs, opened, samples_for, task_of
 from memory_r1.types import Message, Prompt, Scope, Turn
 
+EXTRACTOR = TrainConfig(agent="extractor", algo="sft")
 MANAGER, ANSWER = TrainConfig(retrieved=10), TrainConfig(agent="answer", retrieved=10)
 SEGMENTS = TrainConfig(retrieved=10, logo=LogoSettings(turns=20))
 
@@ -88,10 +94,44 @@ def test_data_that_cannot_be_learned_from_is_refused(tmp_path: Path) -> None:
 
 
 def test_gold_pairs_are_of_the_agent_that_is_trained() -> None:
-    steps = [{prompt.step for prompt, _ in gold_pairs("synthetic:1", config, EMBEDDER)} for config in (MANAGER, ANSWER)]
-    assert steps == [{"manage"}, {"answer"}]
-    with pytest.raises(InvalidInput, match="the Answer Agent learns from questions"):
+    agents = (EXTRACTOR, MANAGER, ANSWER)
+    steps = [{prompt.step for prompt, _ in gold_pairs("synthetic:1", config, EMBEDDER)} for config in agents]
+    assert steps == [{"extract"}, {"manage"}, {"answer"}]
+    with pytest.raises(InvalidInput, match="nothing else can be learned from it"):
         list(gold_pairs("bank:x.db", replace(ANSWER), EMBEDDER))
+
+
+def test_pairs_kept_in_a_file_are_those_that_would_be_generated(tmp_path: Path) -> None:
+    file, made = tmp_path / "examples.jsonl", list(gold_pairs("synthetic:1", MANAGER, EMBEDDER))
+    kept = held_out(EMBEDDER, ["extract", "manage"], count=1, seed=0, split="train", related=MANAGER.related)
+    assert write_examples(file, kept) > len(made)
+    assert list(gold_pairs(f"jsonl:{file}", MANAGER, EMBEDDER)) == made
+    with pytest.raises(InvalidInput, match=r"examples.jsonl holds no example of answer; examples are what `memory-r1"):
+        list(gold_pairs(f"jsonl:{file}", ANSWER, EMBEDDER))
+
+
+def test_a_line_that_is_no_example_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "examples.jsonl"
+    file.write_text('{"step": "manage"}\n', encoding="utf-8")
+    with pytest.raises(InvalidInput, match=r"examples.jsonl line 1 is not an example: KeyError\('messages'\)"):
+        list(gold_pairs(f"jsonl:{file}", MANAGER, EMBEDDER))
+
+
+def test_no_text_is_embedded_twice() -> None:
+    asked = list[tuple[list[str], bool]]()
+
+    class Noting(HashEmbedder):
+        def embed(self, texts: Sequence[str], *, query: bool = False) -> NDArray[np.float32]:
+            asked.append((list(texts), query))
+            return super().embed(texts, query=query)
+
+    embedder = RememberedTexts(Noting(32))
+    first = embedder.embed(["a dog", "a cat", "a dog"])
+    np.testing.assert_array_equal(first, HashEmbedder(32).embed(["a dog", "a cat", "a dog"]))
+    np.testing.assert_array_equal(embedder.embed(["a cat"]), first[1:2])
+    embedder.embed(["a cat"], query=True)
+    assert asked == [(["a dog", "a cat"], False), (["a cat"], True)]
+    assert embedder.embed([]).shape == (0, 32)
 
 
 def test_what_was_decided_in_a_bank_can_be_cloned() -> None:

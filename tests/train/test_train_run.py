@@ -59,6 +59,26 @@ def test_a_warm_start_then_both_agents_then_a_table_of_the_runs(tmp_path: Path, 
     assert (tmp_path / "all.png").exists()
 
 
+def test_an_extractor_is_cloned_from_a_file_of_examples_and_graded_as_it_was_trained(
+    tmp_path: Path, model: Path
+) -> None:
+    examples, run, figures = tmp_path / "examples.jsonl", tmp_path / "run", tmp_path / "figures.json"
+    said = invoke("train", "examples", "--dialogues", "1", "--step", "extract", "--out", str(examples))
+    lines = [json.loads(line) for line in examples.read_text(encoding="utf-8").splitlines()]
+    assert said.splitlines()[-1] == f"{examples}: {len(lines):,} examples of 1 dialogues"
+    assert {line["step"] for line in lines} == {"extract"}
+    data = ("--data", f"jsonl:{examples}", "--model", str(model))
+    invoke("train", "extractor", *data, *SMALL, "--set", "schedule=cosine", "--out", str(run))
+    rates = [json.loads(line)["learning_rate"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert len(rates) == 2
+    grade = ("--model", str(model), "--examples", str(examples), "--step", "extract", "--limit", "3")
+    adapter = ("--adapter", f"extract={run / 'adapter'}")
+    invoke("train", "evaluate", *grade, *adapter, "--free", "--out", str(figures))
+    assert json.loads(figures.read_text())["steps"]["extract"]["examples"] == 3
+    refused = CliRunner().invoke(main, ["train", "evaluate", *grade, *adapter])
+    assert "give --free, and folders alone; or export it" in refused.output.replace("\n", " ")
+
+
 def test_a_frozen_agent_answers_by_the_embedded_runtime_where_its_export_is_given(tmp_path: Path) -> None:
     base = tiny.write_gguf(tiny.model("llama"), tmp_path / "base.gguf")
     data = ("--data", "synthetic:1", "--model", str(base), *SMALL, "--set", "guarded=0")

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from memory_r1.cli import train_run
-from memory_r1.cli.options import adapters_of_llm, as_json, model, model_file, open_llm, options
+from memory_r1.cli.options import adapters_of, adapters_of_llm, as_json, model, model_file, open_llm, options
 from memory_r1.cli.output import Group, show
 from memory_r1.embed import default_embedder
 from memory_r1.manager import RELATED
 from memory_r1.types import Step
 from memory_r1.weights import DEFAULT
 
+if TYPE_CHECKING:
+    from memory_r1.flow import LLM
+    from memory_r1.train.examples import Placed
+
+_file = click.Path(exists=True, dir_okay=False, path_type=Path)
+GPU_TOKENS = 262_144  # sampled side by side: of SmolLM2-135M, 6 GB of keys and values in bfloat16
+_STEPS = click.Choice(["extract", "manage", "answer"])
 _adapter = options(
     click.argument("adapter", type=click.Path(exists=True, file_okay=False, path_type=Path)),
     click.option(
@@ -27,7 +35,45 @@ _adapter = options(
 
 @click.group(cls=Group)
 def train() -> None:
-    """Train the two agents, and serve what was trained."""
+    """Train the extractor and the two agents; serve what was trained."""
+
+
+@train.command()
+@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The file of JSON lines.")
+@click.option("--step", "steps", multiple=True, type=_STEPS, default=("extract", "manage", "answer"), show_default=True)
+@click.option("--dialogues", type=click.IntRange(1), default=20, show_default=True)
+@click.option("--sessions", type=click.IntRange(1), default=6, show_default=True, help="Of each dialogue.")
+@click.option(
+    "--retrieved", type=click.IntRange(1), default=10, show_default=True, help="Memories shown with a question."
+)
+@click.option("--family", "families", multiple=True, help="Worlds about this alone, as dogs; may be repeated.")
+@click.option(
+    "--split", type=click.Choice(["train", "test"]), default="train", show_default=True, help="test: held-out wording."
+)
+@click.option("--seed", default=0, show_default=True)
+def examples(
+    out: Path,
+    steps: tuple[Step, ...],
+    dialogues: int,
+    sessions: int,
+    retrieved: int,
+    families: tuple[str, ...],
+    split: Literal["train", "test"],
+    seed: int,
+) -> None:
+    """Write generated prompts with the replies that are right.
+
+    To look at what is taught; to clone it (`--algo sft --data jsonl:FILE`), read once for many runs; or to grade on it
+    (`train evaluate --examples FILE`).
+    """
+    from memory_r1.train.evaluate import held_out
+    from memory_r1.train.examples import write_examples
+
+    worlds: dict[str, Any] = {"sessions": sessions, "families": families, "related": RELATED, "retrieved": retrieved}
+    found = held_out(default_embedder(), steps, count=dialogues, seed=seed, split=split, **worlds)
+    with click.progressbar(found, label="writing", file=sys.stderr, show_pos=True) as bar:
+        count = write_examples(out, bar)
+    click.echo(f"{out}: {count:,} examples of {dialogues:,} dialogues")
 
 
 @train.command()
@@ -52,7 +98,7 @@ def export(adapter: Path, base: str, out: Path | None, name: str | None, f32: bo
     "--step",
     "steps",
     multiple=True,
-    type=click.Choice(["extract", "manage", "answer"]),
+    type=_STEPS,
     default=("manage",),
     show_default=True,
     help="What it was trained for; may be repeated.",
@@ -93,7 +139,7 @@ def parity(
     "--step",
     "steps",
     multiple=True,
-    type=click.Choice(["extract", "manage", "answer"]),
+    type=_STEPS,
     default=("manage", "answer"),
     show_default=True,
     help="What to grade; may be repeated.",
@@ -104,6 +150,7 @@ def parity(
 @click.option("--family", "families", multiple=True, help="Worlds about this alone, as dogs; may be repeated.")
 @click.option("--about", help="Only what is about this, as dogs.second.")
 @click.option("--limit", type=click.IntRange(1), help="At most so many prompts of each step.")
+@click.option("--examples", type=_file, help="Grade on a file of `train examples` instead.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--free", is_flag=True, help="Without the schema that constrains replies when serving.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write figures and wrong replies as JSON.")
@@ -119,6 +166,7 @@ def evaluate(
     families: tuple[str, ...],
     about: str | None,
     limit: int | None,
+    examples: Path | None,
     seed: int,
     free: bool,
     out: Path | None,
@@ -131,17 +179,33 @@ def evaluate(
     no sentence, name or value with those of `--data synthetic`.
     """
     from memory_r1.train import evaluate as grading
+    from memory_r1.train.examples import read_examples
 
-    llm = open_llm(model, adapters, untrained, base_url, api_key)
-    found = grading.held_out(default_embedder(), steps, count=dialogues, seed=seed, families=families, related=RELATED)
-    chosen = [one for one in found if about is None or one[1].about == about]
+    by_step = adapters_of(adapters)
+    if any(path.is_dir() for path in by_step.values()):
+        if not free or base_url is not None or not all(path.is_dir() for path in by_step.values()):
+            raise click.UsageError(
+                "a run's adapter (a folder) is played by the trainer, which knows no schema: give --free, and folders "
+                "alone; or export it and give the file"
+            )
+        llm: LLM = _trained(model or DEFAULT, by_step)
+        played = list(adapters)
+    else:
+        llm = open_llm(model, adapters, untrained, base_url, api_key)
+        played = adapters_of_llm(llm)
+    if examples is not None:
+        found: Iterable[Placed] = read_examples(examples, steps)
+    else:
+        worlds: dict[str, Any] = {"count": dialogues, "seed": seed, "families": families, "related": RELATED}
+        found = grading.held_out(default_embedder(), steps, **worlds)
+    chosen = [one for one in found if about is None or one.example.about == about]
     if not chosen:
         raise click.UsageError(f"no prompt is about {about!r} there; `by_about` of a result without --about names all")
     if limit is not None:
-        chosen = [one for step in steps for one in [c for c in chosen if c[1].prompt.step == step][:limit]]
+        chosen = [one for step in steps for one in [c for c in chosen if c.example.prompt.step == step][:limit]]
     with click.progressbar(length=len(chosen), label="asking", file=sys.stderr, show_pos=True) as bar:
         graded = list(grading.evaluate(chosen, llm, free=free, progress=bar.update))
-    what = {"model": model or DEFAULT, "adapters": adapters_of_llm(llm), "dialogues": dialogues, "seed": seed}
+    what = {"model": model or DEFAULT, "adapters": played, "dialogues": dialogues, "seed": seed}
     done = grading.result(graded, what | {"free": free, "families": list(families), "about": about})
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -149,6 +213,21 @@ def evaluate(
     show(done["steps"], as_json, grading.table(done["steps"]))
 
 
+def _trained(model: str, adapters: dict[Step, Path]) -> LLM:
+    """Played by the trainer's own runtime, on a GPU where there is one."""
+    from memory_r1.train.base import train_extra
+
+    with train_extra():
+        import torch
+
+        from memory_r1.train.learn import greedy
+    gpu = torch.cuda.is_available()
+    base, tokenizer = train_run.base_of(model, bf16=gpu)
+    limits = {"batch_tokens": GPU_TOKENS} if gpu else {}
+    return greedy(base.to("cuda" if gpu else "cpu"), tokenizer, adapters, **limits)
+
+
+train.add_command(train_run.extractor)
 train.add_command(train_run.manager)
 train.add_command(train_run.answer)
 train.add_command(train_run.both)

@@ -1,4 +1,4 @@
-"""`memory-r1 train manager|answer|both` and `memory-r1 runs`."""
+"""`memory-r1 train extractor|manager|answer|both` and `memory-r1 runs`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ _settings = options(
         "--data",
         required=True,
         metavar="KIND[:PATH]",
-        help="synthetic[:DIALOGUES], jsonl:FILE, bank:FILE (sft), or a data set such as locomo:FILE.",
+        help="synthetic[:DIALOGUES], jsonl:FILE of samples (sft: of examples), bank:FILE (sft), or a data set such as "
+        "locomo:FILE.",
     ),
     click.option("--split", default="train", show_default=True, help="Of a data set: what to learn from."),
     click.option("--model", help="A name, a GGUF file or a Hugging Face folder. Default: smollm2."),
@@ -53,6 +54,13 @@ _settings = options(
     click.option("--vllm", is_flag=True, help="Sample by vLLM, on a GPU."),
     click.option("--window", default=50, show_default=True, help="Turns that the bank before a turn is made from."),
 )
+
+
+@click.command()
+@_settings
+def extractor(**given: Any) -> None:
+    """Train what finds the facts of a turn, by cloning (--algo sft)."""
+    _train("extractor", {**given, "algo": given["algo"] or "sft"})
 
 
 @click.command()
@@ -127,6 +135,7 @@ def _train(agent: str, given: Mapping[str, Any], **frozen: Path | None) -> Path:
     teacher = open_llm(given["teacher"], (), untrained=True) if given["teacher"] else None
     with train_extra():
         import datasets
+        import torch
         import transformers
         import trl  # noqa: F401  (named here so that a missing package is said before anything is loaded)
 
@@ -140,7 +149,9 @@ def _train(agent: str, given: Mapping[str, Any], **frozen: Path | None) -> Path:
             bar.label = f"reward {logs['reward']:.3f}" if "reward" in logs else f"loss {logs.get('loss', 0.0):.3f}"
             bar.update(step - bar.pos)
 
-        adapter = work(config, run, default_embedder(), teacher, frozen, given, progress)
+        # As many threads as torch: where many runs share a machine, OMP_NUM_THREADS holds for both.
+        embedder = default_embedder(threads=torch.get_num_threads())
+        adapter = work(config, run, embedder, teacher, frozen, given, progress)
     click.echo(f"{adapter}: memory-r1 train export {adapter} writes it for the embedded runtime")
     click.echo(run.plot())
     return adapter
@@ -157,10 +168,13 @@ def _reinforce(
 ) -> Path:
     from memory_r1.train.learn import learn, prepared
     from memory_r1.train.policy import Policy
+    from memory_r1.train.samples import RememberedTexts
     from memory_r1.train.sources import samples_for, task_of
 
-    base, tokenizer = _base(config)
+    base, tokenizer = base_of(config.model, bf16=config.bf16 and config.lora.rank > 0)
     model, critic = prepared(base, config, given["start"])
+    limits: dict[str, Any] = {"context_tokens": config.context, "batch_tokens": config.batch_tokens}
+    embedder = RememberedTexts(embedder)
 
     def player(step: Step) -> LLM:
         """The frozen agent of this step, greedy: the same weights with an adapter of its own, or a model of its own."""
@@ -172,15 +186,15 @@ def _reinforce(
             served = model_file(config.model)
             return EmbeddedLLM(served, adapters={step: folder}, context_tokens=config.context, parallel=1)
         if config.lora.rank == 0:
-            plays = _base(config if folder is None else replace(config, model=str(folder)))[0].to(model.device)
+            plays = base_of(config.model if folder is None else str(folder))[0].to(model.device)
         elif folder is not None:
             model.load_adapter(folder, step, is_trainable=False)
             name = step
-        return Policy(plays, tokenizer, temperature=0, adapter=name, context_tokens=config.context, name="frozen")
+        return Policy(plays, tokenizer, temperature=0, adapter=name, name="frozen", **limits)
 
     manager: LLM | None = player("manage") if frozen.get("manage") else None
     if config.agent == "manager" and config.replay == "policy":
-        manager = Policy(model, tokenizer, temperature=0, context_tokens=config.context)
+        manager = Policy(model, tokenizer, temperature=0, **limits)
     samples = samples_for(
         given["data"],
         config,
@@ -212,7 +226,7 @@ def _clone(
     from memory_r1.train.sft import Pair, balanced, clone, teacher_pairs
     from memory_r1.train.sources import gold_pairs, samples_for, task_of
 
-    if teacher is None and given["data"].partition(":")[0] in ("synthetic", "bank"):
+    if teacher is None and given["data"].partition(":")[0] in ("synthetic", "jsonl", "bank"):
         found = gold_pairs(given["data"], config, embedder)
         with click.progressbar(found, label="reading", file=sys.stderr, show_pos=True) as bar:
             pairs = [Pair(*one) for one in bar]
@@ -222,20 +236,20 @@ def _clone(
         kept, options = run.folder / "samples.jsonl", {"split": given["split"], "window": given["window"]}
         samples = samples_for(given["data"], config, embedder, kept, teacher=teacher, **options)
         pairs = list(teacher_pairs(task_of(samples, config, embedder), teacher))
-    base, tokenizer = _base(config)
+    base, tokenizer = base_of(config.model, bf16=config.bf16 and config.lora.rank > 0)
     model, _ = prepared(base, replace(config, algo="sft"), given["start"])
     return clone(config, run, model, tokenizer, balanced(pairs) if config.balance else pairs, progress=progress)
 
 
-def _base(config: TrainConfig) -> tuple[Any, Any]:
-    """(the model to be trained, its tokenizer): of a GGUF file, or of a Hugging Face folder or name with a slash."""
+def base_of(model: str, *, bf16: bool = False) -> tuple[Any, Any]:
+    """(a model to be trained, its tokenizer): of a GGUF file, or of a Hugging Face folder or name with a slash."""
     import torch
 
     from memory_r1.train.base import load_base, load_folder
 
-    dtype = torch.bfloat16 if config.bf16 and config.lora.rank else torch.float32
-    path = Path(config.model)
-    on_hub = "/" in config.model and not path.exists()
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    path = Path(model)
+    on_hub = "/" in model and not path.exists()
     if on_hub or (path / "config.json").is_file():
-        return load_folder(config.model, dtype)
-    return load_base(model_file(config.model), dtype)
+        return load_folder(model, dtype)
+    return load_base(model_file(model), dtype)

@@ -21,20 +21,21 @@ NAME = "memory_r1_packed"
 class Layout(NamedTuple):
     """A prompt of `P` tokens, then G replies one after the other: which of their N tokens stands where, (G, T).
 
-    `there_GT` is False past the end of a reply, where `place_GT` is 0.
+    Past the end of a reply `place_GT` is 0. `place_N` says where in the flattened (G, T) each of the N tokens stands.
     """
 
     P: int
     place_GT: Tensor
-    there_GT: Tensor
+    place_N: Tensor
 
 
 def layout_of(P: int, lengths: tuple[int, ...], device: torch.device | str = "cpu") -> Layout:
-    lengths_G = torch.tensor(lengths, device=device)
-    step_T = torch.arange(max(lengths), device=device)
+    lengths_G = torch.tensor(lengths)  # on the CPU, so that no GPU is waited for
+    step_T = torch.arange(max(lengths))
     there_GT = step_T[None] < lengths_G[:, None]
     start_G = lengths_G.cumsum(0) - lengths_G
-    return Layout(P, (start_G[:, None] + step_T[None]) * there_GT, there_GT)
+    place_GT = (start_G[:, None] + step_T[None]) * there_GT
+    return Layout(P, place_GT.to(device), there_GT.flatten().nonzero()[:, 0].to(device))
 
 
 def packed_attention(query_HSD: Tensor, key_KSD: Tensor, value_KSD: Tensor, layout: Layout, scale: float) -> Tensor:
@@ -42,7 +43,7 @@ def packed_attention(query_HSD: Tensor, key_KSD: Tensor, value_KSD: Tensor, layo
 
     H heads of queries share K heads of keys and values, H / K neighbours each (grouped-query attention).
     """
-    P, (H, S, D), K = layout.P, query_HSD.shape, len(key_KSD)
+    P, H, D, K = layout.P, query_HSD.shape[0], query_HSD.shape[-1], len(key_KSD)
     R, (G, T) = H // K, layout.place_GT.shape
     prompt_KRPD = scaled_dot_product_attention(
         query_HSD[:, :P].view(K, R, P, D),
@@ -52,7 +53,7 @@ def packed_attention(query_HSD: Tensor, key_KSD: Tensor, value_KSD: Tensor, layo
         scale=scale,
     )
     # A head's R groups of queries lie one after the other, so that its keys need not be repeated for each.
-    own_GKRTD = query_HSD[:, P:][:, layout.place_GT].view(K, R, G, T, D).permute(2, 0, 1, 3, 4)
+    own_GKRTD = _chosen(query_HSD[:, P:], layout.place_GT).view(K, R, G, T, D).permute(2, 0, 1, 3, 4)
     sees_TX = torch.ones(T, P + T, dtype=torch.bool, device=query_HSD.device).tril(P)
     seen_GKRTD = scaled_dot_product_attention(
         own_GKRTD.reshape(G, K, R * T, D),
@@ -61,15 +62,20 @@ def packed_attention(query_HSD: Tensor, key_KSD: Tensor, value_KSD: Tensor, layo
         attn_mask=sees_TX.repeat(R, 1),
         scale=scale,
     ).view(G, K, R, T, D)
-    replies_KRND = seen_GKRTD.permute(1, 2, 0, 3, 4)[:, :, layout.there_GT]
-    return torch.cat([prompt_KRPD, replies_KRND], dim=2).view(H, S, D)
+    seen_HGTD = seen_GKRTD.permute(1, 2, 0, 3, 4).reshape(H, G * T, D)
+    return torch.cat([prompt_KRPD.reshape(H, P, D), _chosen(seen_HGTD, layout.place_N)], dim=1)
 
 
 def _continued(one_KSD: Tensor, layout: Layout) -> Tensor:
     """(G, K, P + T, D): for each reply the prompt's, then its own."""
     P, G = layout.P, len(layout.place_GT)
-    own_GKTD = one_KSD[:, P:][:, layout.place_GT].transpose(0, 1)
+    own_GKTD = _chosen(one_KSD[:, P:], layout.place_GT).transpose(0, 1)
     return torch.cat([one_KSD[None, :, :P].expand(G, -1, -1, -1), own_GKTD], dim=2)
+
+
+def _chosen(one_HSD: Tensor, places: Tensor) -> Tensor:
+    """one_HSD[:, places], whose gradient a GPU sums without sorting the places first."""
+    return one_HSD.index_select(1, places.flatten()).unflatten(1, places.shape)
 
 
 def share_prompts(model: Any) -> None:

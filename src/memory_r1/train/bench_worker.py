@@ -80,9 +80,9 @@ class Timed:
         with self.clock("other"):
             return super()._prepare_inputs(*given)  # type: ignore[misc]
 
-    def _group(self, place: int) -> Any:
+    def _groups(self, places: Any) -> Any:
         with self.clock("sampling"):
-            return super()._group(place)  # type: ignore[misc]
+            return super()._groups(places)  # type: ignore[misc]
 
     def _generate_single_turn(self, *given: Any, **more: Any) -> Any:
         with self.clock("sampling"):

@@ -6,7 +6,8 @@ import json
 import os
 import random
 import shutil
-from itertools import chain
+from collections.abc import Iterator
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def shared_settings(config: TrainConfig, folder: Path, use_cpu: bool | None) -> 
         "gradient_accumulation_steps": config.groups // processes,
         "max_steps": config.steps,
         "learning_rate": config.learning_rate,
-        "lr_scheduler_type": "constant_with_warmup",
+        "lr_scheduler_type": {"constant": "constant_with_warmup", "cosine": "cosine"}[config.schedule],
         "warmup_steps": config.warmup,
         "weight_decay": 0.0,
         "max_grad_norm": config.max_grad_norm,
@@ -84,10 +85,15 @@ def shared_settings(config: TrainConfig, folder: Path, use_cpu: bool | None) -> 
     }
 
 
-def order(samples: int, total: int, seed: int) -> list[int]:
-    """The first `total` samples that a run takes: all of them in one order, all in another, and so on.
+def epochs(samples: int, seed: int) -> Iterator[list[int]]:
+    """The orders in which a run takes its samples: all of them in one, all in another, and so on without end.
 
     Samplers with a state of their own forget, when a run goes on, which order they had come to.
     """
-    epochs = [random.Random(f"{seed} {epoch}").sample(range(samples), samples) for epoch in range(-(-total // samples))]
-    return list(chain.from_iterable(epochs))[:total]
+    for epoch in count():
+        yield random.Random(f"{seed} {epoch}").sample(range(samples), samples)
+
+
+def order(samples: int, total: int, seed: int) -> list[int]:
+    """The first `total` samples that a run takes."""
+    return list(islice(chain.from_iterable(epochs(samples, seed)), total))

@@ -11,9 +11,13 @@ from typing import Any, Literal, TypeVar, get_args, get_type_hints
 from memory_r1.errors import InvalidInput
 from memory_r1.train.rewards import RewardConfig
 from memory_r1.train.samples import GUARDED
+from memory_r1.types import Step
 
 T = TypeVar("T")
-Agent = Literal["manager", "answer"]
+Agent = Literal["extractor", "manager", "answer"]
+STEP_OF: Mapping[str, Step] = {"extractor": "extract", "manager": "manage", "answer": "answer"}
+"""The step that each agent plays."""
+
 Algo = Literal["grpo", "ppo", "sft"]
 
 
@@ -57,15 +61,16 @@ class LogoSettings:
 class TrainConfig:
     """One run. A step plays `groups` samples, `group_size` episodes each, and updates `epochs` times from them.
 
-    `learning_rate` and `critic_rate` stay constant after `warmup` steps. `kl` weighs the divergence from the policy
-    that training began with, taken from the loss or, as verl can, from each token's reward (`kl_in`). `loss` says how
-    tokens are averaged: "dapo" all tokens of a step alike (verl's default), "grpo" within each reply first, "dr_grpo"
-    by a constant. `balance`, of sft alone, repeats the rarer operations until all are equally frequent. `scale` divides
-    a group's advantages by its standard deviation. `resample` draws another sample, at most so often, for a group whose
-    rewards are all the same. Of PPO alone are `gamma`, `lam`, `value_clip` and `critic_warmup`, the first steps in
-    which only the critic learns. `context` caps the tokens of prompt and reply. `related` and `retrieved` are how many
-    memories the manager and the Answer Agent see. At most `guarded` questions are asked after a turn besides those that
-    it tells about: such as wiping a memory would leave without an answer. `replay` says who decides what the bank
+    `learning_rate` and `critic_rate` stay constant after `warmup` steps; with the schedule "cosine" the former falls to
+    0 at the last step. `kl` weighs the divergence from the policy that training began with, taken from the loss or, as
+    verl can, from each token's reward (`kl_in`). `loss` says how tokens are averaged: "dapo" all tokens of a step alike
+    (verl's default), "grpo" within each reply first, "dr_grpo" by a constant. `balance`, of sft alone, repeats the
+    rarer operations until all are equally frequent. `scale` divides a group's advantages by its standard deviation.
+    `resample` draws another sample, at most so often, for a group whose rewards are all the same. Of PPO alone are
+    `gamma`, `lam`, `value_clip` and `critic_warmup`, the first steps in which only the critic learns. `context` caps
+    the tokens of prompt and reply; so many `batch_tokens` are sampled side by side. `related` and `retrieved` are how
+    many memories the manager and the Answer Agent see. At most `guarded` questions are asked after a turn besides those
+    that it tells about: such as wiping a memory would leave without an answer. `replay` says who decides what the bank
     before a turn holds: the teacher, or the policy as training finds it. A checkpoint is written every `save_every`
     steps, and the last `keep` stay. `report` names what TRL reports to besides the run's own files. `vllm` samples by
     vLLM, which takes `vllm_memory` of the GPU; such a run does not resume bit for bit.
@@ -81,6 +86,7 @@ class TrainConfig:
     learning_rate: float = 1e-5
     critic_rate: float = 1e-4
     warmup: int = 5
+    schedule: Literal["constant", "cosine"] = "constant"
     temperature: float = 1.0
     clip: float = 0.2
     kl: float = 1e-3
@@ -94,6 +100,7 @@ class TrainConfig:
     critic_warmup: int = 0
     max_grad_norm: float = 1.0
     context: int = 4096
+    batch_tokens: int = 16_384
     related: int = 3
     retrieved: int = 60
     guarded: int = GUARDED
@@ -112,9 +119,11 @@ class TrainConfig:
     reward: RewardConfig = field(default_factory=RewardConfig)
 
     def __post_init__(self) -> None:
-        for name in ("steps", "groups", "epochs", "context", "related", "retrieved", "save_every"):
+        for name in ("steps", "groups", "epochs", "context", "batch_tokens", "related", "retrieved", "save_every"):
             if getattr(self, name) < 1:
                 raise InvalidInput(f"{name} must be at least 1")
+        if self.agent == "extractor" and self.algo != "sft":
+            raise InvalidInput("the extractor is cloned (algo=sft): no reward is defined for what it finds")
         if self.segmented and self.algo == "ppo":
             raise InvalidInput(
                 "logo.turns needs algo=grpo: its advantages are measured within groups, without a critic"

@@ -21,6 +21,7 @@ from memory_r1.embed import Embedder
 from memory_r1.flow import LLM
 from memory_r1.manager import parse_facts
 from memory_r1.replies import json_object
+from memory_r1.train.examples import Placed
 from memory_r1.train.generate import SESSIONS, dialogues
 from memory_r1.train.rewards import overlap
 from memory_r1.train.teacher import RETRIEVED, Example, same_decision, taught
@@ -54,22 +55,24 @@ def held_out(
     related: int,
     retrieved: int = RETRIEVED,
     sessions: int = SESSIONS,
-) -> Iterator[tuple[str, Example]]:
-    """(dialogue, example) for these steps, of `count` dialogues."""
+) -> Iterator[Placed]:
+    """Examples for these steps, of `count` dialogues; those of the split "train" are held out from nothing."""
     made = dialogues(split, seed, count, sessions=sessions, families=families)
     for dialogue, of_dialogue in taught(made, embedder, related=related, retrieved=retrieved):
-        yield from ((dialogue, example) for example in of_dialogue if example.prompt.step in steps)
+        yield from (Placed(dialogue, example) for example in of_dialogue if example.prompt.step in steps)
 
 
 def evaluate(
-    examples: Sequence[tuple[str, Example]],
+    examples: Sequence[Placed],
     llm: LLM,
     *,
     free: bool = False,
     progress: Callable[[int], None] = lambda _done: None,
 ) -> Iterator[Graded]:
     """Each example asked and graded. `free`: without the schema that constrains replies when the product serves."""
-    ordered = sorted(examples, key=lambda one: one[1].prompt.step)  # what a step's prompts begin with stays computed
+    ordered = sorted(
+        examples, key=lambda one: one.example.prompt.step
+    )  # what a step's prompts begin with stays computed
     for start in range(0, len(ordered), BATCH):
         part = ordered[start : start + BATCH]
         replies = llm.complete([_asked(example.prompt, free) for _, example in part])

@@ -44,6 +44,26 @@ def prepared(base: Any, config: TrainConfig, start: Path | None = None) -> tuple
     return (get_peft_model(base, lora) if lora else base), critic
 
 
+def greedy(base: Any, tokenizer: Any, adapters: Mapping[Step, Path], **limits: Any) -> Roles:
+    """What was trained, as it is at its likeliest: each step under its adapter's folder, the others without any.
+
+    `limits` are Policy's. Raises AdapterMismatch when an adapter is not of this model.
+    """
+    model = base
+    for step, folder in adapters.items():
+        try:
+            if model is base:
+                model = PeftModel.from_pretrained(base, folder, adapter_name=step)
+            else:
+                model.load_adapter(folder, step)
+        except (ValueError, RuntimeError, OSError, KeyError) as error:
+            raise AdapterMismatch(f"the adapter {folder} does not fit the model: {error}") from error
+    players: dict[Step, LLM] = {
+        step: Policy(model, tokenizer, temperature=0, adapter=step, name="trained", **limits) for step in adapters
+    }
+    return Roles(Policy(model, tokenizer, temperature=0, adapter="", name="trained", **limits), players)
+
+
 def lora_config(config: TrainConfig) -> LoraConfig | None:
     settings = config.lora
     if settings.rank == 0:
@@ -76,7 +96,8 @@ def learn(
         raise InvalidInput("PPO needs a critic, GRPO has none, and sft is train/sft.py's")
     if config.vllm:
         vllm_extra()
-    policy = Policy(model, tokenizer, temperature=config.temperature, context_tokens=config.context)
+    limits: dict[str, Any] = {"context_tokens": config.context, "batch_tokens": config.batch_tokens}
+    policy = Policy(model, tokenizer, temperature=config.temperature, **limits)
     seat = Seat(policy, Roles(by_step={**frozen, task.step: policy}))
 
     def tell(step: int, groups: Sequence[Group]) -> None:
@@ -143,7 +164,8 @@ class Keeper(TrainerCallback):  # type: ignore[misc]
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         """A finite loss can have a gradient that is no number; applied, it would be in every checkpoint after."""
         del args, control
-        if not all(bool(torch.isfinite(p.grad).all()) for p in model.parameters() if p.grad is not None):
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        if not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):  # one number: a GPU is waited for once
             raise Diverged(
                 f"a gradient of step {state.global_step + 1} is no number; nothing was changed by it. Go on from the "
                 "last checkpoint with a lower learning_rate"

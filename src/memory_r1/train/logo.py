@@ -24,8 +24,8 @@ class LoGoTrainer(GroupGRPOTrainer):
     _tag_names = ("trl", "logo-grpo", "memory-r1")
     task: SegmentTask
 
-    def _group(self, place: int) -> Group:
-        return self.task.play(place, self.num_generations, self.seat.roles, self._chance)
+    def _groups(self, places: Sequence[int]) -> list[Group]:
+        return [self.task.play(place, self.num_generations, self.seat.roles, self._chance) for place in places]
 
     def _advantages(self, groups: Sequence[Group], batches: Sequence[dict[str, Any]]) -> None:
         """Each reply has its rollout's advantage, or that of the alternative that it is."""

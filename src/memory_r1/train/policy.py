@@ -14,8 +14,9 @@ which gives the same numbers as each prompt and reply on their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import accumulate, cycle
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -25,6 +26,7 @@ from memory_r1.errors import InvalidInput
 from memory_r1.train.attention import Layout, layout_of, share_prompts
 from memory_r1.types import Prompt, Reply
 
+BATCH_TOKENS = 16_384  # of SmolLM2-135M, 0.8 GB of keys and values in float32
 _PROMPT = -1  # owner of the prompt's tokens; replies are 0..G-1
 
 
@@ -176,32 +178,104 @@ def sample_group(
     device = next(model.parameters()).device
     dtype = activation_dtype(model, device)
     output = model(input_ids=torch.tensor([list(prompt_ids)], device=device), use_cache=True, logits_to_keep=1)
-    owner_S = torch.full((len(prompt_ids),), _PROMPT, device=device)
-    logits_AV = output.logits[0].expand(G, -1)
-    tokens: list[list[int]] = [[] for _ in range(G)]
-    logprobs: list[list[float]] = [[] for _ in range(G)]
-    ended = [False] * G
-    growing = list(range(G))
+    cache, owner_S = output.past_key_values, torch.full((len(prompt_ids),), _PROMPT, device=device)
+
+    def go_on(token_A: Tensor, growing: Sequence[int], step: int) -> Tensor:
+        nonlocal owner_S
+        owner_A = torch.tensor(growing, device=device)
+        owner_S = torch.cat([owner_S, owner_A])
+        logits_AV: Tensor = model(
+            input_ids=token_A[None],
+            position_ids=torch.full((1, len(growing)), len(prompt_ids) + step, device=device),
+            attention_mask=block_mask(owner_A, owner_S, dtype),
+            past_key_values=cache,
+            use_cache=True,
+        ).logits[0]
+        return logits_AV
+
+    return _grown(output.logits[0].expand(G, -1), go_on, max_tokens, end_ids, temperature, generator)
+
+
+@torch.no_grad()  # type: ignore[untyped-decorator]
+def sample_groups(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    counts: Sequence[int],
+    *,
+    max_tokens: int,
+    end_ids: frozenset[int],
+    temperature: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> list[list[Sampled]]:
+    """`counts[p]` replies to each of P prompts, as `sample_group`, all of them side by side.
+
+    Each prompt is read once; then every reply is a row with a copy of its prompt's keys and values. For hardware that
+    reads the weights no slower for many rows than for one.
+    """
+    device = next(model.parameters()).device
+    width = max(map(len, prompts))
+    ids_PW, there_PW = (torch.zeros(len(prompts), width, dtype=torch.long, device=device) for _ in range(2))
+    for p, prompt in enumerate(prompts):
+        ids_PW[p, width - len(prompt) :] = torch.tensor(list(prompt), device=device)
+        there_PW[p, width - len(prompt) :] = 1
+    places_PW = (there_PW.cumsum(-1) - 1).clamp(min=0)
+    output = model(input_ids=ids_PW, attention_mask=there_PW, position_ids=places_PW, use_cache=True, logits_to_keep=1)
+    cache = output.past_key_values
+    prompt_R = torch.repeat_interleave(torch.arange(len(prompts)), torch.tensor(list(counts))).to(device)
+    cache.batch_select_indices(prompt_R)
+    there_RS, next_R, rows = there_PW[prompt_R], places_PW[prompt_R, -1] + 1, list(range(len(prompt_R)))
+
+    def go_on(token_A: Tensor, growing: Sequence[int], step: int) -> Tensor:
+        nonlocal there_RS, next_R, rows
+        kept = [rows.index(r) for r in growing]
+        if 2 * len(kept) <= len(rows):  # copying the cache pays once half of it is of replies that have ended
+            kept_R = torch.tensor(kept, device=device)
+            cache.batch_select_indices(kept_R)
+            there_RS, next_R, rows = there_RS[kept_R], next_R[kept_R], list(growing)
+            kept = list(range(len(rows)))
+        token_R = token_A.new_zeros(len(rows))
+        token_R[kept] = token_A
+        there_RS = torch.cat([there_RS, there_RS.new_ones(len(rows), 1)], dim=1)
+        logits_RV = model(
+            input_ids=token_R[:, None],
+            attention_mask=there_RS,
+            position_ids=next_R[:, None] + step,
+            past_key_values=cache,
+            use_cache=True,
+        ).logits[:, -1]
+        return logits_RV if len(kept) == len(rows) else logits_RV[kept]
+
+    grown = _grown(output.logits[prompt_R, -1], go_on, max_tokens, end_ids, temperature, generator)
+    ends = accumulate(counts)
+    return [grown[end - count : end] for count, end in zip(counts, ends, strict=True)]
+
+
+def _grown(
+    logits_AV: Tensor,
+    go_on: Callable[[Tensor, Sequence[int], int], Tensor],
+    max_tokens: int,
+    end_ids: frozenset[int],
+    temperature: float,
+    generator: torch.Generator | None,
+) -> list[Sampled]:
+    """A reply for each row of logits. `go_on` gives the logits after a token of each reply that still grows."""
+    count = len(logits_AV)
+    tokens: list[list[int]] = [[] for _ in range(count)]
+    logprobs: list[list[float]] = [[] for _ in range(count)]
+    ended = [False] * count
+    growing = list(range(count))
     for step in range(max_tokens):
         token_A, logp_A = _draw(logits_AV.float(), temperature, generator)
-        for g, token, logp in zip(growing, token_A.tolist(), logp_A.tolist(), strict=True):
-            tokens[g].append(token)
+        drawn_A2 = torch.stack([token_A.double(), logp_A.double()], dim=1).tolist()  # a GPU is waited for once
+        for g, (token, logp) in zip(growing, drawn_A2, strict=True):
+            tokens[g].append(int(token))
             logprobs[g].append(logp)
             ended[g] = token in end_ids
         going_on = [place for place, g in enumerate(growing) if not ended[g]]
         if not going_on or step == max_tokens - 1:
             break
         growing = [growing[place] for place in going_on]
-        owner_A = torch.tensor(growing, device=device)
-        owner_S = torch.cat([owner_S, owner_A])
-        output = model(
-            input_ids=token_A[going_on][None],
-            position_ids=torch.full((1, len(growing)), len(prompt_ids) + step, device=device),
-            attention_mask=block_mask(owner_A, owner_S, dtype),
-            past_key_values=output.past_key_values,
-            use_cache=True,
-        )
-        logits_AV = output.logits[0]
+        logits_AV = go_on(token_A[going_on], growing, step)
     return [Sampled(*one) for one in zip(tokens, logprobs, ended, strict=True)]
 
 
@@ -210,15 +284,20 @@ def _draw(logits_AV: Tensor, temperature: float, generator: torch.Generator | No
     if temperature == 0:
         token_A = logp_AV.argmax(-1)
     else:
-        # On the CPU wherever the model is: the same seed then draws the same, and generators have a device.
-        token_A = torch.multinomial(logp_AV.exp().cpu(), 1, generator=generator)[:, 0].to(logp_AV.device)
+        # Chance comes from the CPU wherever the model is (generators have a device), and is one number a row: where it
+        # falls among the sums of probabilities is the token.
+        sums_AV = logp_AV.double().exp().cumsum(-1)
+        chance_A = torch.rand(len(sums_AV), dtype=torch.double, generator=generator).to(sums_AV.device)
+        token_A = torch.searchsorted(sums_AV, (chance_A * sums_AV[:, -1])[:, None], right=True)[:, 0]
     return token_A, logp_AV.gather(-1, token_A[:, None])[:, 0]
 
 
 class Sampler(Protocol):
-    """What gives G replies to one prompt, as `sample_group` does."""
+    """What gives `counts[p]` replies to each of some prompts, as `sample_groups` does."""
 
-    def __call__(self, prompt_ids: Sequence[int], G: int, max_tokens: int) -> list[Sampled]: ...
+    def __call__(
+        self, prompts: Sequence[Sequence[int]], counts: Sequence[int], max_tokens: int
+    ) -> list[list[Sampled]]: ...
 
 
 class Policy:
@@ -230,7 +309,8 @@ class Policy:
 
     `adapter` names the PEFT adapter that plays; "" is the base model without any; None is whatever is active. A prompt
     that leaves no room for its reply in `context_tokens` (default: what the model was made for) gives "overflow".
-    `sampler` may be set to another than its own, `sample_group`.
+    Different prompts are answered side by side while they and their replies have no more than `batch_tokens`.
+    `sampler` may be set to another than its own.
     """
 
     def __init__(
@@ -241,12 +321,14 @@ class Policy:
         temperature: float = 1.0,
         adapter: str | None = None,
         context_tokens: int | None = None,
+        batch_tokens: int = BATCH_TOKENS,
         name: str = "policy",
         seed: int = 0,
     ) -> None:
         self.model, self.tokenizer, self.name = model, tokenizer, name
         self.temperature, self.adapter = temperature, adapter
         limits = (context_tokens, getattr(model.config, "max_position_embeddings", None))
+        self.batch_tokens = batch_tokens
         self.context_tokens: int | None = min((limit for limit in limits if limit), default=None)
         self.end_ids = end_ids(model, tokenizer)
         self.generator = torch.Generator().manual_seed(seed)
@@ -265,50 +347,53 @@ class Policy:
     def complete(self, prompts: Sequence[Prompt]) -> list[Reply]:
         """One reply per prompt, in order."""
         replies: list[Reply | None] = [None] * len(prompts)
-        alike: dict[tuple[tuple[int, ...], int], list[int]] = {}
+        alike: dict[int, dict[tuple[int, ...], list[int]]] = {}
         for place, prompt in enumerate(prompts):
-            alike.setdefault((tuple(self.prompt_ids(prompt)), prompt.max_tokens), []).append(place)
+            ids = tuple(self.prompt_ids(prompt))
+            if self.context_tokens and len(ids) + prompt.max_tokens > self.context_tokens:
+                replies[place] = Reply("", stop="overflow", **self._about(ids))
+            else:
+                alike.setdefault(prompt.max_tokens, {}).setdefault(ids, []).append(place)
         with self._playing():
-            for (ids, max_tokens), places in alike.items():
-                for place, reply in zip(places, self._group(ids, max_tokens, len(places)), strict=True):
-                    replies[place] = reply
+            for max_tokens, places in alike.items():
+                counts = [1 if self.temperature == 0 else len(of_prompt) for of_prompt in places.values()]
+                groups = self.sampler(list(places), counts, max_tokens)
+                for ids, group in zip(places, groups, strict=True):
+                    for place, one in zip(places[ids], cycle(group), strict=False):
+                        replies[place] = self._reply(ids, one)
         return [reply for reply in replies if reply is not None]
 
-    def _group(self, prompt_ids: tuple[int, ...], max_tokens: int, count: int) -> list[Reply]:
-        about: dict[str, Any] = {
-            "prompt_tokens": len(prompt_ids),
-            "model": self.name,
-            "context_tokens": self.context_tokens,
-        }
-        if self.context_tokens and len(prompt_ids) + max_tokens > self.context_tokens:
-            return [Reply("", stop="overflow", **about)] * count
-        G = 1 if self.temperature == 0 else count
-        sampled = self.sampler(prompt_ids, G, max_tokens)
-        replies = [
-            Reply(
-                self.tokenizer.decode(one.token_ids[: -1 if one.ended else None], skip_special_tokens=True),
-                completion_tokens=len(one.token_ids),
-                stop="end" if one.ended else "length",
-                adapter=self.adapter,
-                prompt_ids=prompt_ids,
-                token_ids=one.token_ids,
-                logprobs=one.logprobs,
-                **about,
-            )
-            for one in sampled
-        ]
-        return replies * (count // G)
+    def _about(self, prompt_ids: Sequence[int]) -> dict[str, Any]:
+        return {"prompt_tokens": len(prompt_ids), "model": self.name, "context_tokens": self.context_tokens}
 
-    def _sample(self, prompt_ids: Sequence[int], G: int, max_tokens: int) -> list[Sampled]:
-        return sample_group(  # type: ignore[no-any-return]
-            self.model,
-            prompt_ids,
-            G,
-            max_tokens=max_tokens,
-            end_ids=self.end_ids,
-            temperature=self.temperature,
-            generator=self.generator,
+    def _reply(self, prompt_ids: tuple[int, ...], sampled: Sampled) -> Reply:
+        told = sampled.token_ids[: -1 if sampled.ended else None]
+        return Reply(
+            self.tokenizer.decode(told, skip_special_tokens=True),
+            completion_tokens=len(sampled.token_ids),
+            stop="end" if sampled.ended else "length",
+            adapter=self.adapter,
+            prompt_ids=prompt_ids,
+            token_ids=sampled.token_ids,
+            logprobs=sampled.logprobs,
+            **self._about(prompt_ids),
         )
+
+    def _sample(self, prompts: Sequence[Sequence[int]], counts: Sequence[int], max_tokens: int) -> list[list[Sampled]]:
+        options: dict[str, Any] = {
+            "max_tokens": max_tokens,
+            "end_ids": self.end_ids,
+            "temperature": self.temperature,
+            "generator": self.generator,
+        }
+        sampled: dict[int, list[Sampled]] = {}
+        for some in side_by_side(list(map(len, prompts)), counts, max_tokens, self.batch_tokens):
+            if len(some) == 1:
+                sampled[some[0]] = sample_group(self.model, prompts[some[0]], counts[some[0]], **options)
+            else:
+                chosen = [prompts[p] for p in some], [counts[p] for p in some]
+                sampled |= zip(some, sample_groups(self.model, *chosen, **options), strict=True)
+        return [sampled[p] for p in range(len(prompts))]
 
     @contextmanager
     def _playing(self) -> Iterator[None]:
@@ -320,6 +405,19 @@ class Policy:
                 yield
         finally:
             self.model.train(training)
+
+
+def side_by_side(lengths: Sequence[int], counts: Sequence[int], max_tokens: int, most: int) -> list[list[int]]:
+    """The places of prompts in batches of at most `most` tokens, as wide as the longest; the shortest ones first."""
+    batches: list[list[int]] = []
+    rows = 0
+    for place in sorted(range(len(lengths)), key=lengths.__getitem__):
+        rows += counts[place]
+        if not batches or rows * (lengths[place] + max_tokens) > most:
+            batches.append([])
+            rows = counts[place]
+        batches[-1].append(place)
+    return batches
 
 
 @contextmanager

@@ -19,6 +19,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from memory_r1.answer import RETRIEVED
 from memory_r1.bank import MemoryBank, NewEntry
 from memory_r1.bank.rows import fact_of, fact_state, moment, seconds
@@ -125,6 +128,26 @@ class Remembering:
         if fresh:
             self._replies |= zip(fresh, self._llm.complete(list(fresh.values())), strict=True)
         return [self._replies[prompt.messages] for prompt in prompts]
+
+
+class RememberedTexts:
+    """An embedder that embeds no text twice: a sample's bank is filled anew each time that it is played.
+
+    4 bytes a dimension and text stay in memory.
+    """
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder, self.name, self.dimension = embedder, embedder.name, embedder.dimension
+        self._known: dict[tuple[str, bool], NDArray[np.float32]] = {}
+
+    def embed(self, texts: Sequence[str], *, query: bool = False) -> NDArray[np.float32]:
+        fresh = list(dict.fromkeys(text for text in texts if (text, query) not in self._known))
+        if fresh:
+            vectors = self._embedder.embed(fresh, query=query)
+            self._known |= {(text, query): vector for text, vector in zip(fresh, vectors, strict=True)}
+        if not texts:
+            return np.empty((0, self.dimension), np.float32)
+        return np.stack([self._known[text, query] for text in texts])
 
 
 def manager_samples(
@@ -284,12 +307,17 @@ def bank_of(known: Iterable[Known], embedder: Embedder) -> MemoryBank:
 
 def write_samples(path: Path, samples: Iterable[Sample]) -> int:
     """One line each; returns how many. The file appears whole or not at all: CheckpointFailed then says why."""
+    return write_lines(path, map(sample_state, samples))
+
+
+def write_lines(path: Path, states: Iterable[Mapping[str, Any]]) -> int:
+    """JSON lines; returns how many. The file appears whole or not at all: CheckpointFailed then says why."""
     partial, count = path.with_name(path.name + ".partial"), 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("w", encoding="utf-8") as file:
-            for sample in samples:
-                file.write(json.dumps(sample_state(sample), ensure_ascii=False) + "\n")
+            for state in states:
+                file.write(json.dumps(state, ensure_ascii=False) + "\n")
                 count += 1
         partial.replace(path)
     except OSError as error:

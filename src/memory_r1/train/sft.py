@@ -6,7 +6,7 @@ the prompts of a micro-batch begin with alike, such as the manager's instruction
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from trl import SFTConfig, SFTTrainer
 from memory_r1.errors import InvalidInput
 from memory_r1.flow import LLM
 from memory_r1.replies import json_object
-from memory_r1.train.checkpoints import Guarded, order, shared_settings
+from memory_r1.train.checkpoints import Guarded, epochs, shared_settings
 from memory_r1.train.config import TrainConfig
 from memory_r1.train.episodes import Task, play
 from memory_r1.train.learn import fit
@@ -40,6 +40,7 @@ class CloneTrainer(Guarded, SFTTrainer):  # type: ignore[misc]
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Tensor | None = None
     ) -> Any:
+        inputs = {name: value.cpu() for name, value in inputs.items()}  # at once: rows are cut by their masks
         rows = [
             ids[mask.bool()].tolist() for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)
         ]
@@ -47,7 +48,7 @@ class CloneTrainer(Guarded, SFTTrainer):  # type: ignore[misc]
         shared = shared_length(rows, learned_B.tolist())
         with self.accelerator.autocast():
             scored = score_group(model, rows[0][:shared], [row[shared:] for row in rows], last=learned_B.tolist())
-        self._metrics["train"]["entropy"].append((scored.entropy_GT.sum() / learned_B.sum()).item())
+        self._metrics["train"]["entropy"].append(scored.entropy_GT.sum().item() / learned_B.sum().item())
         everywhere = self.accelerator.num_processes  # DDP takes the mean of the gradients
         tokens = learned_B.sum() if num_items_in_batch is None else num_items_in_batch / everywhere
         loss = -scored.logp_GT.sum() / tokens
@@ -84,16 +85,34 @@ def balanced(pairs: Sequence[Pair]) -> list[Pair]:
     return [pair for group in by_operation.values() for pair in islice(cycle(group), most)]
 
 
-def tokenised(pairs: Iterable[Pair], tokenizer: Any, context: int) -> list[dict[str, list[int]]]:
-    """Each pair as token ids with a mask of its reply. Pairs that do not fit `context` are left out."""
-    rows = []
-    for prompt, reply in pairs:
-        prompt_ids = chat_ids(tokenizer, prompt)
-        reply_ids = [*tokenizer(reply, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
-        if len(prompt_ids) + len(reply_ids) <= context:
-            mask = [0] * len(prompt_ids) + [1] * len(reply_ids)
-            rows.append({"input_ids": prompt_ids + reply_ids, "completion_mask": mask})
-    return rows
+def tokenised(pair: Pair, tokenizer: Any) -> dict[str, list[int]]:
+    """Token ids with a mask of the reply."""
+    prompt_ids = chat_ids(tokenizer, pair.prompt)
+    reply_ids = [*tokenizer(pair.reply, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    mask = [0] * len(prompt_ids) + [1] * len(reply_ids)
+    return {"input_ids": prompt_ids + reply_ids, "completion_mask": mask}
+
+
+def rows_of(pairs: Sequence[Pair], tokenizer: Any, context: int, count: int, seed: int) -> list[dict[str, list[int]]]:
+    """`count` pairs tokenised, in the order in which a run takes them, those left out that do not fit `context`.
+
+    Of many pairs only those that are taken are tokenised.
+    """
+    known: dict[int, dict[str, list[int]]] = {}
+    rows: list[dict[str, list[int]]] = []
+    for epoch in epochs(len(pairs), seed) if pairs else ():
+        before = len(rows)
+        for place in epoch:
+            if place not in known:
+                known[place] = tokenised(pairs[place], tokenizer)
+            row = known[place]
+            if len(row["input_ids"]) <= context:
+                rows.append(row)
+            if len(rows) == count:
+                return rows
+        if len(rows) == before:
+            break
+    raise InvalidInput(f"there is no pair of prompt and reply to clone within {context} tokens")
 
 
 def clone(
@@ -107,10 +126,8 @@ def clone(
     use_cpu: bool | None = None,
 ) -> Path:
     """Train on pairs, `groups` micro-batches of `group_size` a step; returns the adapter's folder. As `learn` else."""
-    rows = tokenised(pairs, tokenizer, config.context)
-    if not rows:
-        raise InvalidInput(f"there is no pair of prompt and reply to clone within {config.context} tokens")
-    chosen = order(len(rows), config.steps * config.groups * config.group_size, config.seed)
+    count = config.steps * config.groups * config.group_size
+    rows = rows_of(pairs, tokenizer, config.context, count, config.seed)
     args = SFTConfig(
         **shared_settings(config, run.checkpoints, use_cpu),
         train_sampling_strategy="sequential",
@@ -120,7 +137,7 @@ def clone(
     trainer = CloneTrainer(
         model=model,
         args=args,
-        train_dataset=Dataset.from_list(rows).select(chosen),
+        train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
     )
     return fit(trainer, run, config, progress)

@@ -2,7 +2,7 @@
 
 synthetic[:N]              N generated dialogues (200), read by their own gold
 locomo:PATH, json:PATH …   a data set, read by a teacher
-jsonl:PATH                 samples that were made before
+jsonl:PATH                 samples that were made before; to be cloned, examples (`train examples`)
 bank:PATH                  a bank's operations, to be cloned (sft)
 """
 
@@ -22,8 +22,9 @@ from memory_r1.errors import InvalidInput
 from memory_r1.files import remedy
 from memory_r1.flow import LLM, Roles
 from memory_r1.manager import manager_prompt
-from memory_r1.train.config import TrainConfig
+from memory_r1.train.config import STEP_OF, TrainConfig
 from memory_r1.train.episodes import AnswerTask, ManagerTask, Task
+from memory_r1.train.examples import read_examples
 from memory_r1.train.generate import dataset, dialogues
 from memory_r1.train.samples import (
     AnswerSample,
@@ -138,12 +139,16 @@ def task_of(samples: Sequence[Sample], config: TrainConfig, embedder: Embedder) 
 
 
 def gold_pairs(given: str, config: TrainConfig, embedder: Embedder) -> Iterator[tuple[Prompt, str]]:
-    """The trained agent's prompts with their gold replies, of generated dialogues or a bank's log."""
+    """The trained agent's prompts with their gold replies: of generated dialogues, a file of them, or a bank's log."""
     kind, _, rest = given.partition(":")
-    step: Step = "manage" if config.agent == "manager" else "answer"
+    step = STEP_OF[config.agent]
+    if kind == "jsonl":
+        with remedy("examples are what `memory-r1 train examples` writes"):
+            yield from (one.example[:2] for one in read_examples(Path(rest), [step]))
+        return
     if kind == "bank":
         if config.agent != "manager":
-            raise InvalidInput("a bank's log shows what a manager did; the Answer Agent learns from questions")
+            raise InvalidInput("a bank's log shows what a manager did; nothing else can be learned from it")
         with MemoryBank(Path(rest), embedder=embedder) as bank:
             yield from logged_pairs(bank, config.related)
         return

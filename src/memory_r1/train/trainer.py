@@ -27,7 +27,7 @@ from memory_r1.flow import LLM
 from memory_r1.train.checkpoints import Guarded, order, shared_settings
 from memory_r1.train.config import TrainConfig
 from memory_r1.train.critic import Critic, group_values
-from memory_r1.train.episodes import Group, Task, play
+from memory_r1.train.episodes import Group, Task, played
 from memory_r1.train.objectives import clipped_value_loss, explained_variance, gae_BT, grpo_advantages_BG
 from memory_r1.train.policy import Policy, score_group, using_adapter
 from memory_r1.train.vllm import Engine, engine_sampler, importance_BT
@@ -103,15 +103,13 @@ class GroupGRPOTrainer(Guarded, GRPOTrainer):  # type: ignore[misc]
             self.engine.sync_weights()
         self.seat.policy.seed(*place_in_run)  # so that a run that goes on from a checkpoint samples what it would have
         self._chance = random.Random(repr(place_in_run))
-        groups = []
-        for place in places:
-            group = self._group(place)
-            for _ in range(self.config.resample):
-                if group.varied:
-                    break
-                resampled += 1
-                group = self._group(self._chance.randrange(len(self.task)))
-            groups.append(group)
+        groups = self._groups(places)
+        for _ in range(self.config.resample):
+            alike = [number for number, group in enumerate(groups) if not group.varied]
+            others = self._groups([self._chance.randrange(len(self.task)) for _ in alike]) if alike else []
+            for number, group in zip(alike, others, strict=True):
+                groups[number] = group
+            resampled += len(alike)
         batches = [self._rows(group) for group in groups]
         self._advantages(groups, batches)
         tokens = torch.tensor(sum(float(one["completion_mask"].sum()) for one in batches), device=self.args.device)
@@ -142,9 +140,12 @@ class GroupGRPOTrainer(Guarded, GRPOTrainer):  # type: ignore[misc]
                     if isinstance(value, Tensor) and value.dim()
                 }
 
-    def _group(self, place: int) -> Group:
-        played = play(self.task.maker(place), self.num_generations, self.seat.roles, self.task.step)
-        return Group(self.task.name(place), played)
+    def _groups(self, places: Sequence[int]) -> list[Group]:
+        """A group for each of these samples, all episodes in lockstep."""
+        G = self.num_generations
+        episodes = [make() for place in places for make in [self.task.maker(place)] * G]
+        rollouts = played(episodes, self.seat.roles, self.task.step)
+        return [Group(self.task.name(place), rollouts[n * G : (n + 1) * G]) for n, place in enumerate(places)]
 
     def _rows(self, group: Group) -> dict[str, Any]:
         """A group's exchanges as TRL has them: prompts padded on the left, replies on the right."""
@@ -210,13 +211,18 @@ class GroupGRPOTrainer(Guarded, GRPOTrainer):  # type: ignore[misc]
     ) -> tuple[Tensor, Tensor | None, None]:
         """As TRL's, but rows that share a prompt are scored against one encoding of it."""
         del batch_size
+        device = input_ids.device
+        input_ids, attention_mask = (
+            input_ids.cpu(),
+            attention_mask.cpu(),
+        )  # at once: a GPU is waited for twice, not by row
         prompts = [_shown(row, mask) for row, mask in _rows_of(input_ids, attention_mask, slice(-logits_to_keep))]
         replies = [_shown(row, m) for row, m in _rows_of(input_ids, attention_mask, slice(-logits_to_keep, None))]
         alike: dict[tuple[int, ...], list[int]] = {}
         for place, prompt in enumerate(prompts):
             if replies[place]:
                 alike.setdefault(tuple(prompt), []).append(place)
-        nothing_T = input_ids.new_zeros(logits_to_keep, dtype=torch.float32)
+        nothing_T = torch.zeros(logits_to_keep, device=device)
         if not alike:  # the other processes wait for gradients, though this one's group said nothing
             nothing_T = nothing_T + score_group(model, [0], [[0]]).logp_GT.sum() * 0
         logp_BT, entropy_BT = [nothing_T] * len(prompts), [nothing_T] * len(prompts)
@@ -309,8 +315,10 @@ class WithCritic(GRPOTrainer):  # type: ignore[misc]
     def _values(self, batch: Mapping[str, Tensor]) -> Tensor:
         """The critic's value before each token of each reply, (B, T)."""
         values_BT = torch.zeros(batch["completion_ids"].shape, device=self.args.device)
-        prompts = [_shown(*row) for row in zip(batch["prompt_ids"], batch["prompt_mask"], strict=True)]
-        replies = [_shown(*row) for row in zip(batch["completion_ids"], batch["completion_mask"], strict=True)]
+        prompts, replies = (
+            [_shown(*row) for row in zip(batch[f"{name}_ids"].cpu(), batch[f"{name}_mask"].cpu(), strict=True)]
+            for name in ("prompt", "completion")
+        )
         alike: dict[tuple[int, ...], list[int]] = {}
         for place, prompt in enumerate(prompts):
             if replies[place]:

@@ -27,8 +27,11 @@ class Engine(Protocol):
 
 
 def engine_sampler(engine: Engine, end_ids: frozenset[int]) -> Sampler:
-    def sample(prompt_ids: Sequence[int], G: int, max_tokens: int) -> list[Sampled]:
+    def sample(prompts: Sequence[Sequence[int]], counts: Sequence[int], max_tokens: int) -> list[list[Sampled]]:
         engine.max_completion_length = max_tokens
+        return [group(prompt, G) for prompt, G in zip(prompts, counts, strict=True)]
+
+    def group(prompt_ids: Sequence[int], G: int) -> list[Sampled]:
         prompts = [list(prompt_ids) for _ in range(G)]
         _, replies, logprobs, _ = engine.generate(prompts=prompts, images=None, num_generations=G)
         return [
