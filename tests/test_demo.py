@@ -187,6 +187,7 @@ def test_the_end_names_the_other_side_of_the_comparison(trained: bool, shipped: 
         (["ADD", "NOOP"], ["ADD"], True),
         (["UPDATE", "ADD"], ["UPDATE"], True),
         (["UPDATE", "DELETE"], ["UPDATE"], False),
+        (["ADD", "UPDATE"], ["ADD"], False),
         (["DELETE"], ["UPDATE", "DELETE"], True),
         (["NOOP"], ["ADD"], False),
         ([], ["ADD"], False),
@@ -201,8 +202,12 @@ def test_the_end_names_the_other_side_of_the_comparison(trained: bool, shipped: 
 def test_a_turn_is_right_when_it_did_what_was_expected_and_lost_nothing(
     kinds: list[str], expected: list[str], right: bool
 ) -> None:
-    time = parse_time("2026-01-01")
-    assert as_expected([Logged(1, kind, None, time, None, None, None) for kind in kinds], expected) is right
+    time, before = parse_time("2026-01-01"), {"text": "Mia has a dog."}
+    logged = [
+        Logged(1, kind, None, time, None, before if kind in ("UPDATE", "DELETE") else None, None) for kind in kinds
+    ]
+    assert as_expected(logged, expected, "dog") is right
+    assert as_expected(logged, expected, "trip") is (right and not {"UPDATE", "DELETE"} & set(kinds))
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def show(memory: Memory, model: str, write: Write, style: Callable[..., str], *,
             logged = run(remember(turn, memory.bank, SCOPE), memory.llm)
             for operation in logged:
                 write("    " + operation_line(operation, style))
-            right = as_expected(logged, said["expect"])
+            right = as_expected(logged, said["expect"], said.get("of", ""))
             score.decisions += right
             score.of_decisions += 1
             if not right:
@@ -125,13 +125,17 @@ def operation_line(logged: Logged, style: Callable[..., str]) -> str:
     return line
 
 
-def as_expected(logged: Sequence[Logged], expected: Sequence[str]) -> bool:
-    """Whether a turn's operations are what a careful reader would do. With nothing expected, nothing may change."""
+def as_expected(logged: Sequence[Logged], expected: Sequence[str], of: str = "") -> bool:
+    """Whether a turn's operations are what a careful reader would do. With nothing expected, nothing may change.
+
+    An UPDATE or DELETE must be expected, and of a memory that tells of `of`: another one would be lost.
+    """
     kinds = {operation.kind for operation in logged}
-    changes = kinds - {"NOOP"}
     if not expected or list(expected) == ["NOOP"]:
-        return not changes
-    return bool(kinds & set(expected)) and ("DELETE" not in changes or "DELETE" in expected)
+        return kinds <= {"NOOP"}
+    changed = [one for one in logged if one.kind in ("UPDATE", "DELETE")]
+    meant = all(one.kind in expected and of in (one.before or {}).get("text", "") for one in changed)
+    return bool(kinds & set(expected)) and meant
 
 
 def answered(answer: Answer, question: dict[str, Any]) -> bool:

@@ -27,6 +27,7 @@ from memory_r1.train.config import TrainConfig, config_of
 
 CONFIG, METRICS, TRANSCRIPTS = "config.json", "metrics.jsonl", "transcripts.jsonl"
 CHECKPOINTS, ADAPTER, CURVES = "checkpoints", "adapter", "curves.png"
+SMOOTHED = 5
 COMPLETE = "complete.json"
 ADJUSTABLE = ("steps", "save_every", "keep", "report")  # what may be another when a run goes on
 
@@ -168,32 +169,53 @@ def transcript(step: int, sample: str, rollouts: Sequence[Any]) -> dict[str, Any
 
 
 def plot(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> Path:
-    """Metrics by step, a panel each; several runs in the same panels, each in its colour."""
+    """Metrics by step, a panel each; several runs in the same panels, each in its colour.
+
+    What was measured is drawn thin, its mean over the last SMOOTHED steps thick.
+    """
     panels = {
-        title: names
+        title: drawn
         for title, names in PANELS.items()
-        if any(row.get(name) is not None for rows in runs.values() for row in rows for name in names)
+        if (drawn := [name for name in names if any(_points(rows, name) for rows in runs.values())])
     }
     plt = pyplot()
     down = -(-max(1, len(panels)) // 3)
-    figure, axes = plt.subplots(down, 3, figsize=(13, 3 * down), squeeze=False)
+    figure, axes = plt.subplots(down, 3, figsize=(13, 3 * down), squeeze=False, layout="constrained")
     styles = ("-", "--", ":", "-.")
     for axis, (title, names) in zip(axes.flat, panels.items(), strict=False):
-        for number, (run, rows) in enumerate(runs.items()):
-            for style, name in zip(styles, names, strict=False):
-                points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
-                if points:
-                    label = " ".join(part for part in (run if len(runs) > 1 else "", name) if part)
-                    axis.plot(*zip(*points, strict=True), style, color=f"C{number}", label=label, linewidth=1)
+        for style, name in zip(styles, names, strict=False):
+            for number, rows in enumerate(runs.values()):
+                if points := _points(rows, name):
+                    steps, values = zip(*points, strict=True)
+                    axis.plot(steps, values, style, color=f"C{number}", linewidth=0.6, alpha=0.35)
+                    axis.plot(steps, _smoothed(values), style, color=f"C{number}", linewidth=1.6)
+            if len(names) > 1:
+                axis.plot([], [], style, color="grey", label=name)
         axis.set_title(title, fontsize=10)
-        axis.legend(fontsize=7)
         axis.grid(alpha=0.3)
+        if len(names) > 1:
+            axis.legend(fontsize=7)
     for axis in axes.flat[len(panels) :]:
         axis.remove()
-    figure.tight_layout()
+    colours = [plt.Line2D([], [], color=f"C{number}") for number in range(len(runs))]
+    figure.legend(colours, list(runs), loc="outside lower center", ncols=6, fontsize=9)
     figure.savefig(path, dpi=110)
     plt.close(figure)
     return path
+
+
+def _points(rows: Iterable[Mapping[str, Any]], name: str) -> list[tuple[int, float]]:
+    """(step, value) where it was measured; none of a metric that is the whole reward."""
+    if name == "reward/metric" and all(
+        math.isclose(row[name], row["reward"], abs_tol=1e-6) for row in rows if name in row
+    ):
+        return []
+    return [(row["step"], row[name]) for row in rows if row.get(name) is not None]
+
+
+def _smoothed(values: Sequence[float]) -> list[float]:
+    windows = (values[max(0, end - SMOOTHED) : end] for end in range(1, len(values) + 1))
+    return [sum(window) / len(window) for window in windows]
 
 
 def compared(runs: Sequence[Run], last: int = 10) -> str:
