@@ -200,9 +200,9 @@ def test_there_are_configs_for_the_papers_sizes() -> None:
     assert {path.stem.split("-")[-2] for path in PAPERS} == {"3b", "7b", "8b", "14b"}
 
 
-def test_the_warm_starts_read_thirty_two_pairs_a_step() -> None:
+def test_the_pairs_that_a_step_of_each_warm_start_reads() -> None:
     warm = [load_config(path) for path in sorted(CONFIGS.glob(f"{OURS}*-sft.toml"))]
-    assert [(one.algo, one.groups * one.group_size) for one in warm] == [("sft", 32), ("sft", 32)]
+    assert [(one.algo, one.groups * one.group_size) for one in warm] == [("sft", 32), ("sft", 16), ("sft", 32)]
 
 
 def test_there_is_a_config_for_segments() -> None:
