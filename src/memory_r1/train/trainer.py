@@ -143,8 +143,8 @@ class GroupGRPOTrainer(Guarded, GRPOTrainer):  # type: ignore[misc]
     def _groups(self, places: Sequence[int]) -> list[Group]:
         """A group for each of these samples, all episodes in lockstep."""
         G = self.num_generations
-        episodes = [make() for place in places for make in [self.task.maker(place)] * G]
-        rollouts = played(episodes, self.seat.roles, self.task.step)
+        makers = [self.task.maker(place) for place in places]
+        rollouts = played([make() for make in makers for _ in range(G)], self.seat.roles, self.task.step)
         return [Group(self.task.name(place), rollouts[n * G : (n + 1) * G]) for n, place in enumerate(places)]
 
     def _rows(self, group: Group) -> dict[str, Any]:
