@@ -252,7 +252,9 @@ def create(
     key, secret = made.create(scope, name)
     made.close()
     value = {**_value(key), "key": secret}
-    show(value, as_json, [secret, click.style(f"opens {_opens(key)}; it cannot be shown again", dim=True)])
+    show(value, as_json, [secret])
+    if not as_json:  # apart from the key, so that KEY=$(memory-r1 keys create …) holds it alone
+        click.echo(click.style(f"opens {_opens(key)}; it cannot be shown again", dim=True), err=True)
 
 
 @keys.command("list")
