@@ -317,6 +317,7 @@ def test_everything_is_done_by_keys(browser: Browser) -> None:
         page.keyboard.press("Escape")
         page.keyboard.press("2")
         expect(page.locator(".operation")).to_have_count(2)
+        assert page.evaluate("getComputedStyle(document.querySelector('main:focus')).outlineStyle") == "none"
         page.keyboard.press("j")
         page.keyboard.press("u")
         expect(page.locator(".toast")).to_contain_text("is undone. It is gone again: Mia has a dog.")
