@@ -25,7 +25,7 @@ from memory_r1.serve.app import Settings, create_app
 from memory_r1.serve.chat import ChatSettings, HttpUpstream, with_recall
 from memory_r1.serve.keys import Keys
 from memory_r1.testing import HashEmbedder, ScriptedLLM
-from memory_r1.types import Scope
+from memory_r1.types import Prompt, Scope
 
 ME = Settings(chat=ChatSettings(default=Scope(user_id="me")))
 
@@ -198,9 +198,14 @@ class StreamingLLM(ScriptedLLM):
     """A memory's model that tells its reply in pieces: each after the first when `go` is set."""
 
     def __init__(self) -> None:
-        super().__init__(said)
+        super().__init__(self.remembering)
         self.go = threading.Event()
         self.stopped = threading.Event()
+        self.did: list[str] = []
+
+    def remembering(self, prompt: Prompt) -> str:
+        self.did.append(prompt.step)
+        return said(prompt)
 
     def chat(self, body: Mapping[str, Any]) -> dict[str, Any]:
         raise AssertionError(f"a stream was asked for: {body}")
@@ -216,6 +221,7 @@ class StreamingLLM(ScriptedLLM):
                 self.stopped.set()
                 return
             assert self.go.wait(30)
+        self.did.append("chat")
 
 
 def test_a_model_in_the_process_streams_its_reply_as_it_is_made_and_stops_when_the_client_leaves() -> None:
@@ -235,6 +241,9 @@ def test_a_model_in_the_process_streams_its_reply_as_it_is_made_and_stops_when_t
         assert next(stream).choices[0].delta.content == "Hel"  # while the model waits for `go`
         llm.go.set()
         assert [chunk.choices[0].delta.content for chunk in stream] == ["lo", "!"]
+        while not memory.bank.count(Scope(user_id="ann")):
+            time.sleep(0.01)
+        assert llm.did == ["chat", "extract"]  # one after the other: nothing was related, so that nothing was decided
         endless = streamed("hello", "ann", stream_options={"include_usage": True})
         next(endless)
         endless.close()

@@ -117,7 +117,9 @@ class EmbeddedLLM:
 
         def told(chunk: Mapping[str, Any]) -> bool:
             for choice in chunk.get("choices", ()):
-                if choice["index"] not in begun:  # llama.cpp says who speaks in a chunk that xllamacpp leaves out
+                if (
+                    choice["index"] not in begun
+                ):  # llama.cpp leaves the role out where the first token is half a character
                     begun.add(choice["index"])
                     choice["delta"] = {"role": "assistant", **choice["delta"]}
             return receive(self._told(chunk))

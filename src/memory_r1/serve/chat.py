@@ -20,6 +20,8 @@ import httpx
 from fastapi import APIRouter, Header, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Send
+from starlette.types import Scope as AsgiScope
 
 from memory_r1.bank.writes import MAX_TEXT
 from memory_r1.errors import InvalidInput, ModelUnavailable
@@ -285,7 +287,8 @@ def chat_router(service: Service, upstream: Upstream, settings: ChatSettings) ->
             pieces = [question[start : start + MAX_TEXT] for start in range(0, len(question), MAX_TEXT)]
             said = service.memory.bank.now()
             turns = [Turn("user", piece, said) for piece in pieces if piece.strip()]
-            await service.workers.quick(service.put, Job(with_ids(turns), scope))
+            await service.workers.quick(service.put, Job(with_ids(turns), scope), wake=False)
+            return _Then(reply, service.inbox.wake)
         return reply
 
     @router.get("/models", responses={200: {"description": "OpenAI's list."}})
@@ -294,6 +297,23 @@ def chat_router(service: Service, upstream: Upstream, settings: ChatSettings) ->
         return await upstream.models(authorization_of(request))
 
     return router
+
+
+class _Then(Response):
+    """A response, and a call when it has gone out, or its client has left.
+
+    Remembering would halve the speed of a reply that the same model is still writing.
+    """
+
+    def __init__(self, reply: Response, call: Callable[[], None]) -> None:
+        super().__init__()
+        self._reply, self._call = reply, call
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        try:
+            await self._reply(scope, receive, send)
+        finally:
+            self._call()
 
 
 def with_recall(messages: Sequence[Mapping[str, Any]], recalled: str) -> list[dict[str, Any]]:
