@@ -216,6 +216,32 @@ class TestWithTheModel:
             assert likely(llm, first, "manage") == pytest.approx(expected, abs=0.1)
         assert abs(other - expected) > 0.5
 
+    def test_a_streamed_chat_is_the_same_reply_in_pieces_and_ends_where_it_is_told_to(self, llm: EmbeddedLLM) -> None:
+        body = {"messages": [{"role": "user", "content": "Say hello to Ann."}], "temperature": 0, "max_tokens": 12}
+
+        def pieces(most: int, **more: Any) -> list[dict[str, Any]]:
+            came: list[dict[str, Any]] = []
+
+            def receive(chunk: dict[str, Any]) -> bool:
+                came.append(chunk)
+                return len(came) == most
+
+            llm.chat_stream({**body, **more}, receive)
+            return came
+
+        whole = llm.chat(body)
+        *parts, usage = pieces(99, stream_options={"include_usage": True})
+        deltas = [part["choices"][0]["delta"] for part in parts]
+        assert "".join(delta.get("content") or "" for delta in deltas) == whole["choices"][0]["message"]["content"]
+        assert [place for place, delta in enumerate(deltas) if "role" in delta] == [0]
+        assert parts[-1]["choices"][0]["finish_reason"] == "length"
+        assert (usage["choices"], usage["usage"]["completion_tokens"], usage["model"]) == ([], 12, MODEL.stem)
+        assert len(pieces(2)) == 2
+        (refused,) = pieces(99, messages=[{"role": "user", "content": "word " * 3000}])
+        assert (refused["error"]["code"], refused["error"]["type"]) == (400, "exceed_context_size_error")
+        (wrong,) = pieces(99, messages=[{"role": "user"}])
+        assert wrong["error"]["code"] == 400
+
     def test_the_context_is_capped_at_what_the_model_was_trained_with(self) -> None:
         with EmbeddedLLM(MODEL, context_tokens=100_000, parallel=1, name="small") as llm:
             assert llm.context_tokens == 8192

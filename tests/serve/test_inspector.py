@@ -317,6 +317,7 @@ def test_everything_is_done_by_keys(browser: Browser) -> None:
         page.keyboard.press("Escape")
         page.keyboard.press("2")
         expect(page.locator(".operation")).to_have_count(2)
+        assert page.evaluate("getComputedStyle(document.querySelector('main:focus')).outlineStyle") == "none"
         page.keyboard.press("j")
         page.keyboard.press("u")
         expect(page.locator(".toast")).to_contain_text("is undone. It is gone again: Mia has a dog.")
@@ -326,6 +327,54 @@ def test_everything_is_done_by_keys(browser: Browser) -> None:
         page.keyboard.press("s")
         expect(page.get_by_role("dialog", name="Whose memory?")).to_be_visible()
         page.keyboard.press("Escape")
+        page.keyboard.press("a")
+        page.keyboard.type("Hello")
+        expect(page.get_by_label("What was said")).to_have_value("Hello")
+
+
+def test_a_key_that_is_pressed_right_after_another_acts_on_what_that_one_opened(browser: Browser) -> None:
+    with visiting(browser, made("Mia likes tea.")) as visit:
+        page = visit.open()
+        expect(page.locator("#memory-list .row")).to_have_count(1)
+        assert page.evaluate(AT_ONCE, ["3", "/"]) == "question"
+        page.keyboard.press("Escape")
+        assert page.evaluate(AT_ONCE, ["2", "a"]) == "new-text"
+        page.keyboard.press("Escape")
+        assert page.evaluate(AT_ONCE, ["2", "/"]) == "search"
+
+
+AT_ONCE = """(keys) => {
+  for (const key of keys) document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+  return document.activeElement.id;
+}"""
+
+
+@pytest.mark.parametrize("closing", ["Escape", "the button", "a click beside it"])
+def test_keys_go_on_after_a_dialog_where_they_were_though_the_page_was_drawn_anew_below_it(
+    browser: Browser, closing: str
+) -> None:
+    memory = made("Mia likes tea.", "Mia has a dog.")
+    with visiting(browser, memory) as visit:
+        page = visit.open("timeline")
+        expect(page.locator(".operation")).to_have_count(2)
+        page.keyboard.press("j")
+        page.keyboard.press("s")
+        expect(page.get_by_role("dialog", name="Whose memory?")).to_be_visible()
+        memory.add("Tea is hot.", user_id="mia", infer=False)
+        page.locator("[data-refresh]").dispatch_event("click")
+        expect(page.locator(".operation")).to_have_count(3)
+        if closing == "Escape":
+            page.keyboard.press("Escape")
+        elif closing == "the button":
+            page.get_by_role("button", name="Close").click()
+        else:
+            page.mouse.click(5, 5)
+        assert page.evaluate("[document.querySelectorAll('dialog').length, document.activeElement.dataset.id]") == [
+            0,
+            "2",
+        ]
+        page.keyboard.press("j")
+        assert page.evaluate("document.activeElement.dataset.id") == "1"
         page.keyboard.press("a")
         page.keyboard.type("Hello")
         expect(page.get_by_label("What was said")).to_have_value("Hello")

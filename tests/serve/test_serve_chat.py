@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -19,12 +20,12 @@ from serving import listening as serving_app
 from serving import said, serving
 
 from memory_r1 import Memory
-from memory_r1.errors import InvalidInput
+from memory_r1.errors import InvalidInput, ModelUnavailable
 from memory_r1.serve.app import Settings, create_app
 from memory_r1.serve.chat import ChatSettings, HttpUpstream, with_recall
 from memory_r1.serve.keys import Keys
 from memory_r1.testing import HashEmbedder, ScriptedLLM
-from memory_r1.types import Scope
+from memory_r1.types import Prompt, Scope
 
 ME = Settings(chat=ChatSettings(default=Scope(user_id="me")))
 
@@ -41,7 +42,8 @@ class ChattingLLM(ScriptedLLM):
         if body["messages"][0].get("content") == "too long":
             return {"error": {"code": 400, "message": "too long", "type": "invalid_request_error"}}
         message = {"role": "assistant", "content": "Nice to meet you."}
-        return {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "model": "double"}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        return {"choices": [choice], "model": "double", "usage": {"total_tokens": 12}}
 
 
 class Upstream:
@@ -173,15 +175,83 @@ def test_a_refused_chat_is_not_remembered_and_a_tools_result_is_not_the_users() 
         assert llm.asked[1]["messages"] == messages
 
 
-def test_a_model_in_the_process_streams_its_reply_in_one_piece() -> None:
+def chunks(reply: httpx.Response) -> list[Any]:
+    *lines, done = reply.text.strip().split("\n\n")
+    assert done == "data: [DONE]"
+    return [json.loads(line.removeprefix("data: ")) for line in lines]
+
+
+def test_a_model_that_cannot_stream_sends_its_reply_in_one_piece() -> None:
     llm, memory = chatting()
     with serving(memory=memory, settings=ME) as client:
-        reply = chat(client, "hello", stream=True)
-        first, done = reply.text.strip().split("\n\n")
-        assert json.loads(first.removeprefix("data: "))["choices"][0]["delta"]["content"] == "Nice to meet you."
-        assert done == "data: [DONE]"
+        (only,) = chunks(chat(client, "hello", stream=True))
+        assert only["choices"][0]["delta"]["content"] == "Nice to meet you."
         assert (llm.asked[0]["max_tokens"], "stream" in llm.asked[0]) == (1024, False)
+        first, usage = chunks(chat(client, "hello", stream=True, stream_options={"include_usage": True}))
+        assert (first["choices"], usage["choices"], usage["usage"]) == (only["choices"], [], {"total_tokens": 12})
+        refused = chat(client, "too long", stream=True, user="eve")
+        assert (refused.status_code, refused.json()["error"]["message"]) == (400, "too long")
         assert [one["id"] for one in client.get("/v1/models").json()["data"]] == ["memory-r1"]
+
+
+class StreamingLLM(ScriptedLLM):
+    """A memory's model that tells its reply in pieces: each after the first when `go` is set."""
+
+    def __init__(self) -> None:
+        super().__init__(self.remembering)
+        self.go = threading.Event()
+        self.stopped = threading.Event()
+        self.did: list[str] = []
+
+    def remembering(self, prompt: Prompt) -> str:
+        self.did.append(prompt.step)
+        return said(prompt)
+
+    def chat(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        raise AssertionError(f"a stream was asked for: {body}")
+
+    def chat_stream(self, body: Mapping[str, Any], receive: Callable[[dict[str, Any]], bool]) -> None:
+        if body["messages"][-1]["content"] == "too long":
+            receive({"error": {"code": 400, "message": "too long"}})
+            return
+        if body["messages"][-1]["content"] == "down":
+            raise ModelUnavailable("the model was closed")
+        for piece in ("Hel", "lo", "!") if body.get("stream_options") is None else itertools.repeat("la"):
+            if receive({"choices": [{"index": 0, "delta": {"content": piece}}]}):
+                self.stopped.set()
+                return
+            assert self.go.wait(30)
+        self.did.append("chat")
+
+
+def test_a_model_in_the_process_streams_its_reply_as_it_is_made_and_stops_when_the_client_leaves() -> None:
+    llm = StreamingLLM()
+    memory = Memory(":memory:", llm=llm, embedder=HashEmbedder())
+    with (
+        memory,
+        serving_app(create_app(memory, Keys(), settings=ME)) as url,
+        openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client,
+    ):
+
+        def streamed(text: str, user: str, **options: Any) -> openai.Stream[Any]:
+            asked: list[Any] = [{"role": "user", "content": text}]
+            return client.chat.completions.create(model="any", user=user, messages=asked, stream=True, **options)
+
+        stream = streamed("hello", "ann")
+        assert next(stream).choices[0].delta.content == "Hel"  # while the model waits for `go`
+        llm.go.set()
+        assert [chunk.choices[0].delta.content for chunk in stream] == ["lo", "!"]
+        while not memory.bank.count(Scope(user_id="ann")):
+            time.sleep(0.01)
+        assert llm.did == ["chat", "extract"]  # one after the other: nothing was related, so that nothing was decided
+        endless = streamed("hello", "ann", stream_options={"include_usage": True})
+        next(endless)
+        endless.close()
+        assert llm.stopped.wait(30)
+        for text, status in (("too long", 400), ("down", 503)):
+            with pytest.raises(openai.APIStatusError) as refused:
+                streamed(text, "eve")
+            assert refused.value.status_code == status
 
 
 def test_a_memory_whose_model_cannot_chat_says_what_to_do() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from memory_r1.cli.options import db, open_memory, options, scope_of, whose, writing
+from memory_r1.cli.serve import ended_by_sigterm
 from memory_r1.errors import InvalidInput
 from memory_r1.scoped import ScopedMemory
 from memory_r1.tools import MemoryTools, RawMemoryTools
@@ -43,6 +44,7 @@ def mcp(
         server = MemoryServer(RawMemoryTools(scoped) if raw else MemoryTools(scoped))
         if http:
             click.echo(f"http://127.0.0.1:{port}/mcp", err=True)
-            server.run("streamable-http", port=port)
+            with ended_by_sigterm():
+                server.run("streamable-http", port=port)
         else:
             server.run("stdio")

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import click
 
@@ -128,7 +132,7 @@ def serve(
         from memory_r1.telemetry import spans, watched
 
         span = spans(provider)
-    with open_memory(db, **llm, span=span) as memory:
+    with closing(keys), ended_by_sigterm(), open_memory(db, **llm, span=span) as memory:
         upstream = _upstream(upstream_url, upstream_model, upstream_key, llm)
         app = create_app(memory, keys, upstream=upstream, settings=settings, runs=_runs(runs))
         click.echo(f"http://{_shown(host)}:{port}/inspector", err=True)
@@ -144,10 +148,27 @@ def serve(
             server_header=False,
         )
         server = uvicorn.Server(config)
-        server.run()
-    keys.close()
+        try:
+            server.run()
+        except SystemExit as end:  # of uvicorn, where it could not start; older ones return
+            if end.code == 0 or server.started:
+                raise
     if not server.started:
         raise InvalidInput(f"port {port} of {host} cannot be listened at: another program may have it; choose --port")
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM as an exit that closes what is open. uvicorn, when it has ended by a signal, sends it once more."""
+
+    def end(_: int, __: FrameType | None) -> NoReturn:
+        raise SystemExit(0)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _telemetry(otel: bool) -> TracerProvider | None:
@@ -231,7 +252,9 @@ def create(
     key, secret = made.create(scope, name)
     made.close()
     value = {**_value(key), "key": secret}
-    show(value, as_json, [secret, click.style(f"opens {_opens(key)}; it cannot be shown again", dim=True)])
+    show(value, as_json, [secret])
+    if not as_json:  # apart from the key, so that KEY=$(memory-r1 keys create …) holds it alone
+        click.echo(click.style(f"opens {_opens(key)}; it cannot be shown again", dim=True), err=True)
 
 
 @keys.command("list")

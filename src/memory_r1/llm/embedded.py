@@ -16,7 +16,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
@@ -93,9 +93,7 @@ class EmbeddedLLM:
 
     def complete(self, prompts: Sequence[Prompt]) -> list[Reply]:
         """One reply per prompt, in order. Raises ModelUnavailable; Ctrl-C stops the requests that run."""
-        server = self._server
-        if server is None:
-            raise ModelUnavailable(f"the model {self.name} was closed; open it again")
+        server = self._opened()
         stopped = threading.Event()
         with self._counted(len(prompts)) as alone:
             futures = [self._pool.submit(self._ask, server, prompt, alone, stopped) for prompt in prompts]
@@ -112,26 +110,53 @@ class EmbeddedLLM:
 
         Without an adapter. A refusal comes back as {"error": {"code", "message", "type"}}.
         """
-        server = self._server
-        if server is None:
-            raise ModelUnavailable(f"the model {self.name} was closed; open it again")
-        lora = [{"id": i, "scale": 0.0} for i in range(len(self._adapter_files))]
         try:
-            reply = server.handle_chat_completions({**body, "stream": False, **({"lora": lora} if lora else {})})
+            reply = self._opened().handle_chat_completions(self._chat_body(body, stream=False))
         except (RuntimeError, ValueError) as error:
-            return {"error": {"code": 400, "message": str(error), "type": "invalid_request_error"}}
+            return _refused(error)
+        return self._told(reply)
+
+    def chat_stream(self, body: Mapping[str, Any], receive: Callable[[dict[str, Any]], bool]) -> None:
+        """As `chat`, in OpenAI's chunks as they come, a refusal as one of them; ends where `receive` returns True."""
+        begun = set[int]()
+
+        def told(chunk: Mapping[str, Any]) -> bool:
+            for choice in chunk.get("choices", ()):
+                if (
+                    choice["index"] not in begun
+                ):  # llama.cpp leaves the role out where the first token is half a character
+                    begun.add(choice["index"])
+                    choice["delta"] = {"role": "assistant", **choice["delta"]}
+            return receive(self._told(chunk))
+
+        try:
+            self._opened().handle_chat_completions(self._chat_body(body, stream=True), told)
+        except (RuntimeError, ValueError) as error:
+            receive(_refused(error))
+
+    def _chat_body(self, body: Mapping[str, Any], *, stream: bool) -> dict[str, Any]:
+        lora = [{"id": i, "scale": 0.0} for i in range(len(self._adapter_files))]
+        return {**body, "stream": stream, **({"lora": lora} if lora else {})}
+
+    def _told(self, reply: Mapping[str, Any]) -> dict[str, Any]:
+        """A reply or chunk of llama.cpp's under the model's own name, or its refusal in one shape."""
         if "choices" in reply:
             return {**reply, "model": self.name}
         return {"error": reply.get("error", reply)}
+
+    def _opened(self) -> Any:
+        """llama.cpp's server. Raises ModelUnavailable after `close`."""
+        server = self._server
+        if server is None:
+            raise ModelUnavailable(f"the model {self.name} was closed; open it again")
+        return server
 
     def follow(self, step: Step, prompt_ids: Sequence[int], max_tokens: int) -> list[int]:
         """The tokens that follow greedily, the one that ends a reply included: no chat template, no grammar.
 
         With the step's adapter. For comparing this runtime with another, token by token.
         """
-        server = self._server
-        if server is None:
-            raise ModelUnavailable(f"the model {self.name} was closed; open it again")
+        server = self._opened()
         body: dict[str, Any] = {"prompt": list(prompt_ids), "max_tokens": max_tokens, "temperature": 0.0, "top_k": 1}
         body |= {"cache_prompt": True, "return_tokens": True, "verbose": True, **self._lora(step)}
         try:
@@ -345,6 +370,10 @@ def _wait(futures: Sequence[Future[Reply]]) -> None:
         done, pending = wait(pending, timeout=0.2, return_when="FIRST_EXCEPTION")
         if any(future.exception() for future in done):
             return
+
+
+def _refused(error: Exception) -> dict[str, Any]:
+    return {"error": {"code": 400, "message": str(error), "type": "invalid_request_error"}}
 
 
 def _clean(text: str) -> str:

@@ -7,17 +7,21 @@ never sees it, so it does not come back as history.
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import httpx
 from fastapi import APIRouter, Header, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Send
+from starlette.types import Scope as AsgiScope
 
 from memory_r1.bank.writes import MAX_TEXT
 from memory_r1.errors import InvalidInput, ModelUnavailable
@@ -103,24 +107,67 @@ class Chat(Protocol):
     def chat(self, body: Mapping[str, Any]) -> dict[str, Any]: ...
 
 
+@runtime_checkable
+class StreamingChat(Chat, Protocol):
+    """One that tells its reply chunk by chunk, until `receive` returns True: EmbeddedLLM."""
+
+    def chat_stream(self, body: Mapping[str, Any], receive: Callable[[dict[str, Any]], bool]) -> None: ...
+
+
 class ModelUpstream:
-    """A model in this process, loaded at the first request by `model`. A stream comes as one piece."""
+    """A model in this process, loaded at the first request by `model`. One that cannot stream replies in one piece."""
 
     def __init__(self, model: Callable[[], Chat], name: str, workers: Workers) -> None:
         self._model, self._name, self._workers = model, name, workers
+        self._streams: set[asyncio.Task[None]] = set()
 
     async def chat(self, body: dict[str, Any], authorization: str | None) -> Response:
         del authorization
         asked = {name: value for name, value in body.items() if name not in ("stream", "stream_options")}
         asked["max_tokens"] = body.get("max_tokens") or asked.pop("max_completion_tokens", None) or DEFAULT_REPLY
+        if body.get("stream"):
+            return await self._streamed(asked, body.get("stream_options") or {})
         reply = await self._workers.slow(lambda: self._model().chat(asked))
-        if "error" in reply:
-            code = reply["error"].get("code")
-            return Json(reply, code if isinstance(code, int) and 400 <= code < 600 else 502)
-        reply = {"id": f"chatcmpl-{uuid.uuid4().hex}", "object": "chat.completion", "created": int(time.time())} | reply
-        if not body.get("stream"):
-            return Json(reply)
-        return StreamingResponse(iter(_as_chunks(reply)), media_type="text/event-stream")
+        return _refusal(reply) or Json(_whole(reply))
+
+    async def _streamed(self, asked: dict[str, Any], options: Any) -> Response:
+        """The chunks as they come. What goes wrong before the first one has a status of its own."""
+        loop, chunks = asyncio.get_running_loop(), asyncio.Queue[dict[str, Any] | Exception | None]()
+        gone = threading.Event()
+
+        def receive(chunk: dict[str, Any]) -> bool:
+            loop.call_soon_threadsafe(chunks.put_nowait, chunk)
+            return gone.is_set()
+
+        async def work() -> None:
+            try:
+                await self._workers.slow(lambda: _stream(self._model(), asked, options, receive))
+                chunks.put_nowait(None)
+            except Exception as error:  # noqa: BLE001 - raised again by whoever waits for the chunks
+                chunks.put_nowait(error)
+
+        task = asyncio.create_task(work())
+        self._streams.add(task)
+        task.add_done_callback(self._streams.discard)
+        first = await chunks.get()
+        if isinstance(first, Exception):
+            raise first
+        if first is not None and (refusal := _refusal(first)):
+            return refusal
+
+        async def lines() -> AsyncIterator[str]:
+            chunk: dict[str, Any] | Exception | None = first
+            try:
+                while isinstance(chunk, dict):
+                    yield f"data: {json.dumps(chunk)}\n\n"
+                    chunk = await chunks.get()
+                if isinstance(chunk, Exception):
+                    raise chunk
+                yield "data: [DONE]\n\n"
+            finally:
+                gone.set()  # the model need not go on for a client that has left
+
+        return StreamingResponse(lines(), media_type="text/event-stream")
 
     async def models(self, authorization: str | None) -> Response:
         del authorization
@@ -128,16 +175,42 @@ class ModelUpstream:
         return Json({"object": "list", "data": listed})
 
     async def close(self) -> None:
-        """The model is its owner's."""
+        """Wait for streams whose clients have left. The model is its owner's."""
+        while self._streams:
+            await asyncio.wait(self._streams)
 
 
-def _as_chunks(reply: Mapping[str, Any]) -> list[str]:
-    head = {**{name: reply.get(name) for name in ("id", "created", "model")}, "object": "chat.completion.chunk"}
+def _refusal(reply: Mapping[str, Any]) -> Response | None:
+    """The answer where a model refused."""
+    if "error" not in reply:
+        return None
+    code = reply["error"].get("code")
+    return Json(reply, code if isinstance(code, int) and 400 <= code < 600 else 502)
+
+
+def _whole(reply: Mapping[str, Any]) -> dict[str, Any]:
+    made = {"id": f"chatcmpl-{uuid.uuid4().hex}", "object": "chat.completion", "created": int(time.time())}
+    return {**made, **reply}
+
+
+def _stream(model: Chat, asked: dict[str, Any], options: Any, receive: Callable[[dict[str, Any]], bool]) -> None:
+    """A model's reply in OpenAI's chunks, also of one that gives it whole. `options`: stream_options, as sent."""
+    if isinstance(model, StreamingChat):
+        model.chat_stream({**asked, "stream_options": options} if options else asked, receive)
+        return
+    reply = model.chat(asked)
+    if "error" in reply:
+        receive(reply)
+        return
+    whole = _whole(reply)
+    head = {**{name: whole.get(name) for name in ("id", "created", "model")}, "object": "chat.completion.chunk"}
     choices = [
         {"index": place, "delta": choice["message"], "finish_reason": choice.get("finish_reason") or "stop"}
-        for place, choice in enumerate(reply["choices"])
+        for place, choice in enumerate(whole["choices"])
     ]
-    return [f"data: {json.dumps({**head, 'choices': choices})}\n\n", "data: [DONE]\n\n"]
+    receive({**head, "choices": choices})
+    if isinstance(options, dict) and options.get("include_usage"):
+        receive({**head, "choices": [], "usage": whole.get("usage")})
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +287,8 @@ def chat_router(service: Service, upstream: Upstream, settings: ChatSettings) ->
             pieces = [question[start : start + MAX_TEXT] for start in range(0, len(question), MAX_TEXT)]
             said = service.memory.bank.now()
             turns = [Turn("user", piece, said) for piece in pieces if piece.strip()]
-            await service.workers.quick(service.put, Job(with_ids(turns), scope))
+            await service.workers.quick(service.put, Job(with_ids(turns), scope), wake=False)
+            return _Then(reply, service.inbox.wake)
         return reply
 
     @router.get("/models", responses={200: {"description": "OpenAI's list."}})
@@ -223,6 +297,23 @@ def chat_router(service: Service, upstream: Upstream, settings: ChatSettings) ->
         return await upstream.models(authorization_of(request))
 
     return router
+
+
+class _Then(Response):
+    """A response, and a call when it has gone out, or its client has left.
+
+    Remembering would halve the speed of a reply that the same model is still writing.
+    """
+
+    def __init__(self, reply: Response, call: Callable[[], None]) -> None:
+        super().__init__()
+        self._reply, self._call = reply, call
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        try:
+            await self._reply(scope, receive, send)
+        finally:
+            self._call()
 
 
 def with_recall(messages: Sequence[Mapping[str, Any]], recalled: str) -> list[dict[str, Any]]:

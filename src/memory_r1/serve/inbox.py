@@ -64,8 +64,8 @@ class Inbox:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def put(self, job: Job) -> int:
-        """Keep a job; it is on the disk when this returns its number."""
+    def put(self, job: Job, *, wake: bool = True) -> int:
+        """Keep a job; it is on the disk when this returns its number. It is begun at once, or at the next `wake`."""
         ids = job.scope.ids
         row = (
             *(ids.get(name) for name in ("user_id", "agent_id", "run_id")),
@@ -81,8 +81,13 @@ class Inbox:
                 row,
             ).lastrowid
         assert number is not None
-        self._wake.set()
+        if wake:
+            self.wake()
         return number
+
+    def wake(self) -> None:
+        """Begin what waits."""
+        self._wake.set()
 
     def waiting(self) -> int:
         return self._count("error IS NULL")

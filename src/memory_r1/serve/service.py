@@ -96,10 +96,10 @@ class Service:
                 return {**added(logged), "queued": len(turns)}
             raise refusal_of(error, added(logged) if logged else None) from error
 
-    def put(self, job: Job) -> None:
+    def put(self, job: Job, *, wake: bool = True) -> None:
         """Keep a job in the inbox, without what is scrubbed."""
         turns, metadata, _ = self.memory.scrubbed(job.turns, job.metadata)
-        self.inbox.put(replace(job, turns=tuple(turns), metadata=metadata))
+        self.inbox.put(replace(job, turns=tuple(turns), metadata=metadata), wake=wake)
 
     def remember(self, job: Job, check: Callable[[], None]) -> None:
         """A job of the inbox."""

@@ -17,7 +17,11 @@ const main = document.getElementById("main");
 const made = {}; // name: the view, kept with what it shows while one looks elsewhere
 let current = null, ready = false;
 
-const open = (hash) => { location.hash = hash; };
+// Shows it at once, not when the browser tells that the address has changed: the next key is meant for what is opened.
+const open = (hash) => {
+  location.hash = hash;
+  show();
+};
 
 function route() {
   const [, name, rest] = /^#\/([a-z]+)(?:\/(.+))?$/.exec(location.hash) || [];
@@ -72,7 +76,7 @@ async function begin() {
 }
 
 document.addEventListener("key-needed", (event) => askForKey(event.detail.known, begin));
-document.addEventListener("scope", () => { if (route().id) open("#/memories"); show(); });
+document.addEventListener("scope", () => { if (route().id) open("#/memories"); else show(); });
 document.addEventListener("first-scope", (event) => choose(event.detail));
 document.addEventListener("changed", async () => {
   try {
@@ -102,6 +106,10 @@ function write() {
   field?.focus();
   return field !== undefined;
 }
+function openToWrite(hash) {
+  open(hash);
+  write();
+}
 
 function theme() {
   const dark = document.documentElement.dataset.theme ? document.documentElement.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
@@ -110,7 +118,7 @@ function theme() {
 }
 
 const KEYS = {
-  "/": () => write() || open("#/memories"), a: () => { open("#/add"); show(); write(); },
+  "/": () => write() || openToWrite("#/memories"), a: () => openToWrite("#/add"),
   j: () => step(1), ArrowDown: () => step(1), k: () => step(-1), ArrowUp: () => step(-1),
   u: () => document.activeElement.closest("[data-item]")?.querySelector("[data-undo]")?.click(),
   n: () => press("[data-more]"), r: () => press("[data-refresh]"), s: askForScope, t: theme, "?": showHelp,

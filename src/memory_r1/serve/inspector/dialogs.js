@@ -1,23 +1,33 @@
 // What the page asks for, and what it explains.
 
 import { hasKey, useKey } from "./api.js";
-import { button, h, kbd, number } from "./dom.js";
+import { button, h, itemInFocus, kbd, number, refocus } from "./dom.js";
 import { choose, heldBy, idsOf, sameScope, scopeName, state } from "./state.js";
 
+// Shows a dialog; returns what closes it. It is gone at once, and not at its `close` event, which comes later: until then
+// the focus could still be in it, and the keys that are pressed next would be lost there. What had the focus before has
+// it again, also where the page below was drawn anew.
 function dialog(title, ...children) {
-  const box = h("dialog", { "aria-label": title, close: () => box.remove(), click: (event) => { if (event.target === box) box.close(); } },
-    h("div", { class: "sheet" }, h("div", { class: "bar" }, h("h2", {}, title), button("×", () => box.close(), { class: "icon", "aria-label": "Close" })), children));
+  const item = itemInFocus();
+  const close = () => {
+    if (!box.isConnected) return;
+    box.close();
+    box.remove();
+    refocus(item);
+  };
+  const box = h("dialog", { "aria-label": title, cancel: (event) => { event.preventDefault(); close(); }, close, click: (event) => { if (event.target === box) close(); } },
+    h("div", { class: "sheet" }, h("div", { class: "bar" }, h("h2", {}, title), button("×", close, { class: "icon", "aria-label": "Close" })), children));
   document.body.append(box);
   box.showModal();
-  return box;
+  return close;
 }
 const open = () => document.querySelector("dialog[open]") !== null;
 
 export function askForKey(known, done) {
   if (open()) return;
   const input = h("input", { type: "password", id: "key", autocomplete: "off", spellcheck: "false", required: true, "aria-label": "API key" });
-  const box = dialog("This server needs a key",
-    h("form", { submit: (event) => { event.preventDefault(); useKey(input.value.trim()); box.close(); done(); } },
+  const close = dialog("This server needs a key",
+    h("form", { submit: (event) => { event.preventDefault(); useKey(input.value.trim()); close(); done(); } },
       known ? h("p", { class: "problem", role: "alert" }, "The key is unknown or was revoked.") : "",
       h("p", {}, "Paste a key of yours. It stays in this tab until you close it, and goes to this server only."),
       h("div", { class: "inline" }, input, h("button", { type: "submit", class: "primary" }, "Open")),
@@ -30,7 +40,7 @@ export function askForScope() {
   const MOST = 100, find = h("input", { type: "search", autocomplete: "off", placeholder: "Find", "aria-label": "Find whose memory" });
   const list = h("ul", { class: "scopes" }), more = h("p", { class: "soft small" });
   const own = Object.fromEntries(["user_id", "agent_id", "run_id"].map((name) => [name, h("input", { type: "text", id: `scope-${name}`, value: state.scope?.[name] || "", disabled: Boolean(state.bound?.[name]), autocomplete: "off", spellcheck: "false" })]));
-  const pick = (scope) => { box.close(); choose(scope); };
+  const pick = (scope) => { close(); choose(scope); };
   const names = { user_id: "User", agent_id: "Agent", run_id: "Run" };
   function draw() {
     const wanted = find.value.trim().toLowerCase(), found = state.scopes.filter((one) => scopeName(one).toLowerCase().includes(wanted));
@@ -38,7 +48,7 @@ export function askForScope() {
     more.textContent = found.length > MOST ? `…and ${number(found.length - MOST)} more: type to find them.` : found.length ? "" : state.scopes.length ? "Nobody of that name." : "There are no memories yet.";
   }
   find.addEventListener("input", draw);
-  const box = dialog("Whose memory?", state.bound ? h("p", { class: "soft" }, `Your key opens ${scopeName(state.bound)}.`) : "", find, list, more,
+  const close = dialog("Whose memory?", state.bound ? h("p", { class: "soft" }, `Your key opens ${scopeName(state.bound)}.`) : "", find, list, more,
     h("details", { open: !state.scopes.length }, h("summary", {}, "By its ids"), h("form", { class: "ids", submit: (event) => { event.preventDefault(); pick(Object.fromEntries(Object.entries(own).map(([name, input]) => [name, input.value.trim()]))); } },
       Object.entries(own).map(([name, input]) => h("label", { class: "field", for: input.id }, names[name], input)), h("button", { type: "submit" }, "Show"))),
     hasKey() ? h("p", {}, button("Forget the key", () => { useKey(null); location.reload(); }, { class: "quiet" })) : "");

@@ -41,11 +41,15 @@ export const number = (value, digits = 0) =>
 export const plural = (n, one, many = `${one}s`) => `${number(n)} ${n === 1 ? one : many}`;
 export const shown = (value) => typeof value === "string" ? value : JSON.stringify(value);
 
-// Draw anew what holds items, and leave the focus on the item that had it.
+// Where an item that had the focus has been drawn anew, the focus goes to what stands in its place.
+export const itemInFocus = () => document.activeElement?.closest("[data-item][data-id]");
+export function refocus(item) {
+  if (item && !item.isConnected && document.activeElement === document.body) document.querySelector(`[data-item][data-id="${CSS.escape(item.dataset.id)}"]`)?.focus({ preventScroll: true });
+}
 export function redraw(draw) {
-  const item = document.activeElement?.closest("[data-item][data-id]");
+  const item = itemInFocus();
   draw();
-  if (item && !item.isConnected) document.querySelector(`[data-item][data-id="${CSS.escape(item.dataset.id)}"]`)?.focus({ preventScroll: true });
+  refocus(item);
 }
 
 // -- what a view says when it has nothing to show
