@@ -10,8 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from memory_r1.cli import main
+from memory_r1.errors import InvalidInput
 from memory_r1.testing import HashEmbedder, ScriptedLLM
-from memory_r1.train.evaluate import Graded, evaluate, grades, held_out, summary, table
+from memory_r1.train.evaluate import Graded, against, evaluate, grades, held_out, result, summary, table
 from memory_r1.train.examples import Placed
 from memory_r1.train.teacher import Example
 from memory_r1.types import Message, Prompt, Step
@@ -87,6 +88,19 @@ def test_free_replies_are_asked_for_without_a_schema() -> None:
         llm = ScriptedLLM([UPDATE.reply])
         list(evaluate(asked, llm, free=free))
         assert llm.prompts[0].schema == schema
+
+
+def test_two_results_are_compared_on_the_prompts_that_both_were_asked() -> None:
+    def done(replies: dict[str, str]) -> dict[str, Any]:
+        made = {text: Example(Prompt("manage", (Message("user", text),)), UPDATE.reply, "dogs") for text in replies}
+        graded = [Graded(text, made[text], reply, grades(made[text], reply)) for text, reply in replies.items()]
+        return result(graded, {})
+
+    better, worse = done({"a": UPDATE.reply, "b": UPDATE.reply}), done({"b": "nothing", "c": "nothing"})
+    assert list(against(better, worse)) == ["manage: +100.0 (+100.0 to +100.0) on 1 prompts that both were asked"]
+    assert list(against(better, done({"c": "nothing"}))) == ["manage: no prompt that both were asked"]
+    with pytest.raises(InvalidInput, match="no result of `train evaluate --out`"):
+        list(against(better, {"steps": {}}))
 
 
 def test_the_table_of_two_decisions() -> None:

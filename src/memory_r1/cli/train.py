@@ -14,6 +14,7 @@ from memory_r1.cli import train_run
 from memory_r1.cli.options import adapters_of, adapters_of_llm, as_json, model, model_file, open_llm, options
 from memory_r1.cli.output import Group, show
 from memory_r1.embed import default_embedder
+from memory_r1.files import read_json
 from memory_r1.manager import RELATED
 from memory_r1.types import Step
 from memory_r1.weights import DEFAULT
@@ -151,6 +152,7 @@ def parity(
 @click.option("--about", help="Only what is about this, as dogs.second.")
 @click.option("--limit", type=click.IntRange(1), help="At most so many prompts of each step.")
 @click.option("--examples", type=_file, help="Grade on a file of `train examples` instead.")
+@click.option("--against", type=_file, help="An earlier --out: say how much better this is, prompt by prompt.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--free", is_flag=True, help="Without the schema that constrains replies when serving.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write figures and wrong replies as JSON.")
@@ -167,6 +169,7 @@ def evaluate(
     about: str | None,
     limit: int | None,
     examples: Path | None,
+    against: Path | None,
     seed: int,
     free: bool,
     out: Path | None,
@@ -210,7 +213,10 @@ def evaluate(
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(done, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    show(done["steps"], as_json, grading.table(done["steps"]))
+    lines = list(grading.table(done["steps"]))
+    if against is not None:
+        lines += [f"beside {against}:", *grading.against(done, read_json(against), seed)]
+    show(done["steps"], as_json, lines)
 
 
 def _trained(model: str, adapters: dict[Step, Path]) -> LLM:

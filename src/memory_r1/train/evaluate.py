@@ -8,16 +8,18 @@ what their own mistakes left in the bank, is the benchmark's to say (`bench run`
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from memory_r1.answer import parse_answer
 from memory_r1.bench.metrics import abstained, exact_match, f1
 from memory_r1.bench.results import provenance
-from memory_r1.bench.statistics import interval, means_by, micro_mean
+from memory_r1.bench.statistics import interval, means_by, micro_mean, paired_difference
 from memory_r1.embed import Embedder
+from memory_r1.errors import InvalidInput
 from memory_r1.flow import LLM
 from memory_r1.manager import parse_facts
 from memory_r1.replies import json_object
@@ -168,13 +170,46 @@ def _by(graded: Sequence[Graded], name: str, key: Callable[[Graded], str]) -> di
 
 
 def result(graded: Sequence[Graded], about: dict[str, Any]) -> dict[str, Any]:
-    """What a results file holds: its origin, what was evaluated (`about`), the summary, and each wrong reply."""
+    """What a results file holds: its origin, what was evaluated (`about`), the summary, each wrong reply, all scores.
+
+    `scores` are each prompt's main measure, by step: (dialogue, the prompt's digest, score).
+    """
+    scores: dict[str, list[list[Any]]] = {}
+    for one in graded:
+        step = one.example.prompt.step
+        score = round(one.grades[MEASURES[step]], 4)
+        scores.setdefault(step, []).append([one.dialogue, _digest(one.example.prompt), score])
     wrong = [
         {"step": one.example.prompt.step, "about": one.example.about, "gold": one.example.reply, "reply": one.reply}
         for one in graded
         if one.grades[MEASURES[one.example.prompt.step]] < 1
     ]
-    return {**provenance(), **about, "steps": summary(graded), "wrong": wrong}
+    return {**provenance(), **about, "steps": summary(graded), "wrong": wrong, "scores": scores}
+
+
+def _digest(prompt: Prompt) -> str:
+    told = json.dumps([[message.role, message.content] for message in prompt.messages])
+    return hashlib.sha256(told.encode()).hexdigest()[:12]
+
+
+def against(done: Mapping[str, Any], other: Mapping[str, Any], seed: int = 0) -> Iterator[str]:
+    """By step, how much better one result is than another on the prompts that both were asked. Both as `result`.
+
+    Raises InvalidInput for another file than such a result.
+    """
+    if not isinstance(other.get("scores"), dict):
+        raise InvalidInput("this is no result of `train evaluate --out` with its scores; evaluate anew to compare")
+    for step, ours in done["scores"].items():
+        theirs = {digest: score for _, digest, score in other["scores"].get(step, ())}
+        both = [(dialogue, score, theirs[digest]) for dialogue, digest, score in ours if digest in theirs]
+        if both:
+            dialogues, first, second = zip(*both, strict=True)
+            found = paired_difference(first, second, dialogues, seed)
+            low, high = 100 * found.interval.low, 100 * found.interval.high
+            difference = f"{100 * found.mean:+.1f} ({low:+.1f} to {high:+.1f})"
+            yield f"{step}: {difference} on {len(both):,} prompts that both were asked"
+        else:
+            yield f"{step}: no prompt that both were asked"
 
 
 def table(steps: dict[str, Any]) -> Iterator[str]:
