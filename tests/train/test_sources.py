@@ -21,7 +21,7 @@ from memory_r1.train.config import LogoSettings, TrainConfig
 from memory_r1.train.episodes import ManagerTask, play
 from memory_r1.train.evaluate import held_out
 from memory_r1.train.examples import write_examples
-from memory_r1.train.samples import ManagerSample, RememberedTexts, manager_samples
+from memory_r1.train.samples import AnswerSample, ManagerSample, RememberedTexts, manager_samples
 from memory_r1.train.segments import SegmentTask
 from memory_r1.train.sources import Reciting, gold_pairs, logged_pairs, opened, samples_for, task_of
 from memory_r1.types import Message, Prompt, Scope, Turn
@@ -132,6 +132,13 @@ def test_no_text_is_embedded_twice() -> None:
     embedder.embed(["a cat"], query=True)
     assert asked == [(["a dog", "a cat"], False), (["a cat"], True)]
     assert embedder.embed([]).shape == (0, 32)
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_questions_that_nothing_answers_are_asked_where_they_are_wanted(tmp_path: Path, wanted: bool) -> None:
+    config = replace(ANSWER, unanswerable=wanted)
+    made = samples_for("synthetic:1", config, EMBEDDER, tmp_path / "samples.jsonl", teacher=None)
+    assert any(not one.question.answerable for one in made if isinstance(one, AnswerSample)) is wanted
 
 
 def test_what_was_decided_in_a_bank_can_be_cloned() -> None:

@@ -70,10 +70,11 @@ class TrainConfig:
     `gamma`, `lam`, `value_clip` and `critic_warmup`, the first steps in which only the critic learns. `context` caps
     the tokens of prompt and reply; so many `batch_tokens` are sampled side by side. `related` and `retrieved` are how
     many memories the manager and the Answer Agent see. At most `guarded` questions are asked after a turn besides those
-    that it tells about: such as wiping a memory would leave without an answer. `replay` says who decides what the bank
-    before a turn holds: the teacher, or the policy as training finds it. A checkpoint is written every `save_every`
-    steps, and the last `keep` stay. `report` names what TRL reports to besides the run's own files. `vllm` samples by
-    vLLM, which takes `vllm_memory` of the GPU; such a run does not resume bit for bit.
+    that it tells about: such as wiping a memory would leave without an answer. `unanswerable` lets the Answer Agent be
+    asked what nothing tells, too. `replay` says who decides what the bank before a turn holds: the teacher, or the
+    policy as training finds it. A checkpoint is written every `save_every` steps, and the last `keep` stay. `report`
+    names what TRL reports to besides the run's own files. `vllm` samples by vLLM, which takes `vllm_memory` of the GPU;
+    such a run does not resume bit for bit.
     """
 
     agent: Agent = "manager"
@@ -104,6 +105,7 @@ class TrainConfig:
     related: int = 3
     retrieved: int = 60
     guarded: int = GUARDED
+    unanswerable: bool = False
     balance: bool = False
     replay: Literal["teacher", "policy"] = "teacher"
     seed: int = 0

@@ -106,7 +106,8 @@ def samples_for(
             window = WHOLE if gold is not None and teacher is None else window
             made = _managing(data, reader, embedder, config, window)
         else:
-            made = answer_samples(data, reader, embedder, k=config.retrieved, related=config.related)
+            sizes = {"k": config.retrieved, "related": config.related}
+            made = answer_samples(data, reader, embedder, unanswerable=config.unanswerable, **sizes)
         if not write_samples(kept, made):
             kept.unlink()
             raise InvalidInput(f"{given} has no question that the {config.agent} could learn from")
