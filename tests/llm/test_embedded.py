@@ -254,6 +254,25 @@ class TestWithTheModel:
         with pytest.raises(ModelUnavailable, match="was closed"):
             ask(llm, "Hello")
 
+    def test_closing_ends_what_is_being_written_so_that_a_process_can_end(self) -> None:
+        llm = EmbeddedLLM(MODEL, context_tokens=4096)
+        closed = 0  # how many times: once it is, no more chunks come
+
+        def receive(_: dict[str, Any]) -> bool:
+            nonlocal closed
+            if llm._busy:  # the other one runs, too
+                llm.close()
+                closed += 1
+            return False
+
+        body = {"messages": [{"role": "user", "content": "Tell a long story."}], "max_tokens": 100_000}
+        with ThreadPoolExecutor() as pool:
+            remembering = pool.submit(ask, llm, "Tell a long story.", max_tokens=100_000)
+            llm.chat_stream(body, receive)
+            with pytest.raises(ModelUnavailable, match="in the middle of a reply"):
+                remembering.result(60)
+        assert closed == 1
+
     def test_adapters_act_on_their_own_steps_only(self, llm: EmbeddedLLM, tmp_path: Path) -> None:
         zero = write_lora(tmp_path / "zero.gguf")
         strong = write_lora(tmp_path / "strong.gguf", b=0.5)

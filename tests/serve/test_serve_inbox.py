@@ -11,7 +11,7 @@ from pathlib import Path
 from serving import Switch, said, serving
 
 from memory_r1 import Memory
-from memory_r1.errors import InvalidInput, ModelUnavailable
+from memory_r1.errors import BankError, InvalidInput, ModelUnavailable
 from memory_r1.serve.app import Settings
 from memory_r1.serve.inbox import Inbox, Job, with_ids
 from memory_r1.testing import HashEmbedder, ScriptedLLM
@@ -74,6 +74,22 @@ def test_a_job_that_cannot_be_done_is_set_aside_and_counted() -> None:
     until(lambda: inbox.waiting() == 0)
     inbox.stop()
     assert inbox.failed() == 1
+
+
+def test_a_job_that_is_given_up_when_the_server_ends_waits_for_the_next_start(tmp_path: Path) -> None:
+    closed = threading.Event()
+
+    def remember(_: Job, __: Callable[[], None]) -> None:
+        assert closed.wait(20)
+        raise BankError("the bank is closed")
+
+    inbox = Inbox(tmp_path / "inbox.db", remember)
+    inbox.put(JOB)
+    inbox.start()
+    inbox.stop(0)
+    closed.set()
+    inbox.stop()
+    assert (inbox.waiting(), inbox.failed()) == (1, 0)
 
 
 def test_stopping_ends_after_the_turn_and_the_rest_goes_on_at_the_next_start(tmp_path: Path) -> None:

@@ -74,6 +74,7 @@ class EmbeddedLLM:
         self._slots = max(len(AGENT_STEPS) if self._adapter_files else 2, parallel)
         self._server: Any = _start(path, self._adapter_files, self.context_tokens, self._slots, threads)
         self._pool = ThreadPoolExecutor(parallel, thread_name_prefix="memory-r1-llm")
+        self._closed = threading.Event()
         self._busy = 0
         self._lock = threading.Lock()
 
@@ -87,7 +88,11 @@ class EmbeddedLLM:
         self.close()
 
     def close(self) -> None:
-        """Free the model's memory as soon as no request runs any more. Does not wait; harmless when repeated."""
+        """End the requests that run at their next token, and free the model's memory then.
+
+        Does not wait; harmless when repeated.
+        """
+        self._closed.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._server = None
 
@@ -127,7 +132,7 @@ class EmbeddedLLM:
                 ):  # llama.cpp leaves the role out where the first token is half a character
                     begun.add(choice["index"])
                     choice["delta"] = {"role": "assistant", **choice["delta"]}
-            return receive(self._told(chunk))
+            return receive(self._told(chunk)) or self._closed.is_set()
 
         try:
             self._opened().handle_chat_completions(self._chat_body(body, stream=True), told)
@@ -192,7 +197,7 @@ class EmbeddedLLM:
 
         def receive(chunk: dict[str, Any]) -> bool:
             chunks.append(chunk)
-            return stopped.is_set()
+            return stopped.is_set() or self._closed.is_set()
 
         try:
             server.handle_chat_completions(body, receive)

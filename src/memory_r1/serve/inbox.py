@@ -144,13 +144,14 @@ class Inbox:
             number, job = found
             try:
                 self._remember(job, self._check)
-            except Stopped:
-                return
-            except (ModelError, BankBusy, BankFull) as error:
-                log.warning("inbox: job %d waits %.0f s: %s", number, delay, type(error).__name__)
-                self._stopping.wait(delay)
-                delay = min(2 * delay, LONGEST_DELAY)
             except Exception as error:  # noqa: BLE001 - a job that cannot be done must not hold up those behind it
+                if self._stopping.is_set():
+                    return  # the bank or the model may be closed by now: the job waits for the next start
+                if isinstance(error, ModelError | BankBusy | BankFull):
+                    log.warning("inbox: job %d waits %.0f s: %s", number, delay, type(error).__name__)
+                    self._stopping.wait(delay)
+                    delay = min(2 * delay, LONGEST_DELAY)
+                    continue
                 log.error("inbox: job %d is set aside: %s", number, type(error).__name__)
                 with self._database() as db:
                     db.execute("UPDATE job SET error = ? WHERE id = ?", (f"{type(error).__name__}: {error}", number))
