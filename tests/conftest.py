@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -10,6 +11,9 @@ from memory_r1.errors import WeightsMissing
 from memory_r1.testing import HashEmbedder
 from memory_r1.types import Scope
 from memory_r1.weights import find
+
+# A shell lets what it runs in the background ignore Ctrl-C, and what that starts ignore it too: not programs of tests.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ANN, BOB = Scope(user_id="ann"), Scope(user_id="bob")
 

@@ -293,10 +293,8 @@ def test_ctrl_c_stops_at_once_whatever_the_server_does(server: Server, waits_for
 
     server.answer = answer
     code = f"""
-import signal
 from memory_r1.llm.openai import OpenAILLM
 from memory_r1.types import Message, Prompt
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it runs in the background ignore it
 try:
     OpenAILLM({server.url!r}, "m").complete([Prompt("answer", (Message("user", "Hello"),), None, 9)] * 12)
 except KeyboardInterrupt:
