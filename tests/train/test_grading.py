@@ -12,7 +12,17 @@ from click.testing import CliRunner
 from memory_r1.cli import main
 from memory_r1.errors import InvalidInput
 from memory_r1.testing import HashEmbedder, ScriptedLLM
-from memory_r1.train.evaluate import Graded, against, evaluate, grades, held_out, result, summary, table
+from memory_r1.train.evaluate import (
+    Graded,
+    against,
+    evaluate,
+    grades,
+    placed_examples,
+    read_result,
+    result,
+    summary,
+    table,
+)
 from memory_r1.train.examples import Placed
 from memory_r1.train.teacher import Example
 from memory_r1.types import Message, Prompt, Step
@@ -71,7 +81,7 @@ def test_facts_are_graded_both_ways() -> None:
 
 
 def test_a_perfect_agent_has_full_marks_in_every_step() -> None:
-    made = list(held_out(EMBEDDER, ("extract", "manage", "answer"), count=2, seed=0, related=3))
+    made = list(placed_examples(EMBEDDER, ("extract", "manage", "answer"), count=2, seed=0, related=3))
     told = {one.prompt.messages: one.reply for _, one in made}
     graded = list(evaluate(made, ScriptedLLM(lambda prompt: told[prompt.messages])))
     steps = summary(graded)
@@ -99,8 +109,14 @@ def test_two_results_are_compared_on_the_prompts_that_both_were_asked() -> None:
     better, worse = done({"a": UPDATE.reply, "b": UPDATE.reply}), done({"b": "nothing", "c": "nothing"})
     assert list(against(better, worse)) == ["manage: +100.0 (+100.0 to +100.0) on 1 prompts that both were asked"]
     assert list(against(better, done({"c": "nothing"}))) == ["manage: no prompt that both were asked"]
-    with pytest.raises(InvalidInput, match="no result of `train evaluate --out`"):
-        list(against(better, {"steps": {}}))
+
+
+@pytest.mark.parametrize("text", ["[]", '{"steps": {}}'])
+def test_a_file_that_holds_no_scores_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "before.json"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(InvalidInput, match=r"before\.json is no result of `train evaluate --out` with scores"):
+        read_result(file)
 
 
 def test_the_table_of_two_decisions() -> None:

@@ -19,7 +19,7 @@ from memory_r1.manager import remember
 from memory_r1.testing import HashEmbedder, ScriptedLLM
 from memory_r1.train.config import LogoSettings, TrainConfig
 from memory_r1.train.episodes import ManagerTask, play
-from memory_r1.train.evaluate import held_out
+from memory_r1.train.evaluate import placed_examples
 from memory_r1.train.examples import write_examples
 from memory_r1.train.samples import AnswerSample, ManagerSample, RememberedTexts, manager_samples
 from memory_r1.train.segments import SegmentTask
@@ -103,7 +103,7 @@ def test_gold_pairs_are_of_the_agent_that_is_trained() -> None:
 
 def test_pairs_kept_in_a_file_are_those_that_would_be_generated(tmp_path: Path) -> None:
     file, made = tmp_path / "examples.jsonl", list(gold_pairs("synthetic:1", MANAGER, EMBEDDER))
-    kept = held_out(EMBEDDER, ["extract", "manage"], count=1, seed=0, split="train", related=MANAGER.related)
+    kept = placed_examples(EMBEDDER, ["extract", "manage"], count=1, seed=0, split="train", related=MANAGER.related)
     assert write_examples(file, kept) > len(made)
     assert list(gold_pairs(f"jsonl:{file}", MANAGER, EMBEDDER)) == made
     with pytest.raises(InvalidInput, match=r"examples.jsonl holds no example of answer; examples are what `memory-r1"):

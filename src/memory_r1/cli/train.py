@@ -14,7 +14,6 @@ from memory_r1.cli import train_run
 from memory_r1.cli.options import adapters_of, adapters_of_llm, as_json, model, model_file, open_llm, options
 from memory_r1.cli.output import Group, show
 from memory_r1.embed import default_embedder
-from memory_r1.files import read_json
 from memory_r1.manager import RELATED
 from memory_r1.types import Step
 from memory_r1.weights import DEFAULT
@@ -67,11 +66,11 @@ def examples(
     To look at what is taught; to clone it (`--algo sft --data jsonl:FILE`), read once for many runs; or to grade on it
     (`train evaluate --examples FILE`).
     """
-    from memory_r1.train.evaluate import held_out
+    from memory_r1.train.evaluate import placed_examples
     from memory_r1.train.examples import write_examples
 
     worlds: dict[str, Any] = {"sessions": sessions, "families": families, "related": RELATED, "retrieved": retrieved}
-    found = held_out(default_embedder(), steps, count=dialogues, seed=seed, split=split, **worlds)
+    found = placed_examples(default_embedder(), steps, count=dialogues, seed=seed, split=split, **worlds)
     with click.progressbar(found, label="writing", file=sys.stderr, show_pos=True) as bar:
         count = write_examples(out, bar)
     click.echo(f"{out}: {count:,} examples of {dialogues:,} dialogues")
@@ -184,6 +183,7 @@ def evaluate(
     from memory_r1.train import evaluate as grading
     from memory_r1.train.examples import read_examples
 
+    before = None if against is None else grading.read_result(against)  # first: a mistake there shows at once
     by_step = adapters_of(adapters)
     if any(path.is_dir() for path in by_step.values()):
         if not free or base_url is not None or not all(path.is_dir() for path in by_step.values()):
@@ -200,7 +200,7 @@ def evaluate(
         found: Iterable[Placed] = read_examples(examples, steps)
     else:
         worlds: dict[str, Any] = {"count": dialogues, "seed": seed, "families": families, "related": RELATED}
-        found = grading.held_out(default_embedder(), steps, **worlds)
+        found = grading.placed_examples(default_embedder(), steps, **worlds)
     chosen = [one for one in found if about is None or one.example.about == about]
     if not chosen:
         raise click.UsageError(f"no prompt is about {about!r} there; `by_about` of a result without --about names all")
@@ -214,8 +214,8 @@ def evaluate(
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(done, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     lines = list(grading.table(done["steps"]))
-    if against is not None:
-        lines += [f"beside {against}:", *grading.against(done, read_json(against), seed)]
+    if before is not None:
+        lines += [f"beside {against}:", *grading.against(done, before, seed)]
     show(done["steps"], as_json, lines)
 
 

@@ -127,9 +127,8 @@ class EmbeddedLLM:
 
         def told(chunk: Mapping[str, Any]) -> bool:
             for choice in chunk.get("choices", ()):
-                if (
-                    choice["index"] not in begun
-                ):  # llama.cpp leaves the role out where the first token is half a character
+                # llama.cpp leaves the role out where the first token is half a character.
+                if choice["index"] not in begun:
                     begun.add(choice["index"])
                     choice["delta"] = {"role": "assistant", **choice["delta"]}
             return receive(self._told(chunk)) or self._closed.is_set()

@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from memory_r1.answer import parse_answer
@@ -20,6 +21,7 @@ from memory_r1.bench.results import provenance
 from memory_r1.bench.statistics import interval, means_by, micro_mean, paired_difference
 from memory_r1.embed import Embedder
 from memory_r1.errors import InvalidInput
+from memory_r1.files import read_json
 from memory_r1.flow import LLM
 from memory_r1.manager import parse_facts
 from memory_r1.replies import json_object
@@ -46,7 +48,7 @@ class Graded(NamedTuple):
     grades: dict[str, float]
 
 
-def held_out(
+def placed_examples(
     embedder: Embedder,
     steps: Sequence[Step],
     *,
@@ -58,7 +60,7 @@ def held_out(
     retrieved: int = RETRIEVED,
     sessions: int = SESSIONS,
 ) -> Iterator[Placed]:
-    """Examples for these steps, of `count` dialogues; those of the split "train" are held out from nothing."""
+    """Examples for these steps, of `count` dialogues."""
     made = dialogues(split, seed, count, sessions=sessions, families=families)
     for dialogue, of_dialogue in taught(made, embedder, related=related, retrieved=retrieved):
         yield from (Placed(dialogue, example) for example in of_dialogue if example.prompt.step in steps)
@@ -72,9 +74,8 @@ def evaluate(
     progress: Callable[[int], None] = lambda _done: None,
 ) -> Iterator[Graded]:
     """Each example asked and graded. `free`: without the schema that constrains replies when the product serves."""
-    ordered = sorted(
-        examples, key=lambda one: one.example.prompt.step
-    )  # what a step's prompts begin with stays computed
+    # Step by step, so that what a step's prompts begin with stays computed.
+    ordered = sorted(examples, key=lambda one: one.example.prompt.step)
     for start in range(0, len(ordered), BATCH):
         part = ordered[start : start + BATCH]
         replies = llm.complete([_asked(example.prompt, free) for _, example in part])
@@ -192,13 +193,16 @@ def _digest(prompt: Prompt) -> str:
     return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 
-def against(done: Mapping[str, Any], other: Mapping[str, Any], seed: int = 0) -> Iterator[str]:
-    """By step, how much better one result is than another on the prompts that both were asked. Both as `result`.
+def read_result(path: Path) -> dict[str, Any]:
+    """What `result` gave, from its file. Raises InvalidInput for another file, or one without scores."""
+    done = read_json(path)
+    if not isinstance(done, dict) or not isinstance(done.get("scores"), dict):
+        raise InvalidInput(f"{path.name} is no result of `train evaluate --out` with scores; evaluate anew to compare")
+    return done
 
-    Raises InvalidInput for another file than such a result.
-    """
-    if not isinstance(other.get("scores"), dict):
-        raise InvalidInput("this is no result of `train evaluate --out` with its scores; evaluate anew to compare")
+
+def against(done: Mapping[str, Any], other: Mapping[str, Any], seed: int = 0) -> Iterator[str]:
+    """By step, how much better one result is than another on the prompts that both were asked. Both as `result`."""
     for step, ours in done["scores"].items():
         theirs = {digest: score for _, digest, score in other["scores"].get(step, ())}
         both = [(dialogue, score, theirs[digest]) for dialogue, digest, score in ours if digest in theirs]
