@@ -61,6 +61,8 @@ def test_every_file_of_the_readmes_tree_exists() -> None:
     assert {room for room in rooms if room.endswith(("/", ".py")) and not room.startswith("__")} <= {*names, "data/"}
 
 
-def test_the_readmes_figures_are_those_of_the_results() -> None:
+def test_the_published_figures_are_those_of_the_results() -> None:
+    made = runpy.run_path(str(ROOT / "scripts" / "results_pages.py"))
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert runpy.run_path(str(ROOT / "scripts" / "readme_figures.py"))["fresh"](readme) == readme
+    assert made["fresh"](readme) == readme
+    assert made["page"]() == (ROOT / "docs" / "results.md").read_text(encoding="utf-8")

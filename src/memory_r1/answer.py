@@ -17,6 +17,8 @@ from memory_r1.types import Answer, Message, Prompt, Reply, Retrieved, Scope
 RETRIEVED = 60
 UNKNOWN = "I don't know."
 _REPLY_TOKENS = 120
+MAX_KEPT = 8  # memories
+MAX_ANSWER = 160  # characters
 _UNKNOWN_WORDS = frozenset({"", "unknown", "i don't know", "i do not know", "not mentioned", "no information", "none"})
 
 
@@ -74,9 +76,9 @@ def answer_prompt(question: str, shown: Sequence[Retrieved], distil: bool = True
 
 
 def answer_schema(count: int, distil: bool = True) -> Mapping[str, Any]:
-    answer = {"answer": {"type": "string", "maxLength": 160}}
+    answer = {"answer": {"type": "string", "maxLength": MAX_ANSWER}}
     places = {"enum": list(range(1, count + 1))} if count else {"type": "integer"}
-    keep = {"keep": {"type": "array", "items": places, "maxItems": min(count, 8)}}
+    keep = {"keep": {"type": "array", "items": places, "maxItems": min(count, MAX_KEPT)}}
     properties = keep | answer if distil else answer
     return {
         "type": "object",

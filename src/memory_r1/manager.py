@@ -23,6 +23,7 @@ from memory_r1.types import Fact, Logged, MemoryEntry, Message, Operation, Promp
 
 RELATED = 3  # of the same speaker; the paper shows five of both
 MAX_FACTS = 16
+MAX_FACT = 120  # characters
 MAX_PIECE = 6_000  # characters read at once
 UNREADABLE = frozenset({"unreadable", "invented position"})
 _TRIES = 3
@@ -173,7 +174,7 @@ def most_facts(text: str) -> int:
 
 
 def facts_schema(most: int) -> Mapping[str, Any]:
-    fact = {"type": "string", "minLength": 6, "maxLength": 120}
+    fact = {"type": "string", "minLength": 6, "maxLength": MAX_FACT}
     return {
         "type": "object",
         "properties": {"facts": {"type": "array", "items": fact, "maxItems": most}},

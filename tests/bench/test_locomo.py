@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from memory_r1.bench.data import Dialogue, Question, Session, describe
-from memory_r1.bench.locomo import PRINTED, load
+from memory_r1.bench.locomo import PRINTED, load, observations
 from memory_r1.errors import InvalidInput
 from memory_r1.types import Turn
 
@@ -73,6 +73,22 @@ def test_sessions_are_those_that_hold_turns_in_order_with_captions_but_never_the
             ),
         ),
     )
+
+
+def test_notes_are_those_about_the_one_who_spoke(tmp_path: Path) -> None:
+    notes: dict[str, Any] = {
+        "session_1_observation": {"Ann": [["Ann adopted a dog.", "D1:1"], ["Ann has a dog.", ["D1:1", "D9:9"]]]},
+        "session_2_observation": {"Ann": [["Ann likes bears.", "D2:1"]], "Bob": [["Bob lives in Bern.", "D2:1"]]},
+    }
+    path = written(tmp_path, [sample() | {"observation": notes}])
+    assert observations(path) == {
+        "conv-1": {"D1:1": ["Ann adopted a dog.", "Ann has a dog."], "D2:1": ["Bob lives in Bern."]}
+    }
+    with pytest.raises(InvalidInput, match=r'is not in LoCoMo\'s format: conversation 1: "observation" is missing'):
+        observations(written(tmp_path, [sample()]))
+    notes["session_1_observation"] = {"Ann": ["D1:1"]}
+    with pytest.raises(InvalidInput, match="session_1_observation of Ann holds 'D1:1', which is not a note with its"):
+        observations(written(tmp_path, [sample() | {"observation": notes}]))
 
 
 def test_labels_are_raw_but_readable_and_adversarial_questions_do_not_carry_the_wrong_answer(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import report_runs
 from click.testing import CliRunner
 
 from memory_r1.bench import report
+from memory_r1.bench.causes import CAUSES
 from memory_r1.bench.datasets import open_dataset
 from memory_r1.bench.records import published
 from memory_r1.cli import main
@@ -112,6 +113,17 @@ def test_markdown_has_the_same_cells(folders: list[Path]) -> None:
     lines = report.markdown(runs).splitlines()
     for table in report.tables(runs):
         assert all("| " + " | ".join(row) + " |" in lines for row in (table.head, *table.rows))
+
+
+def test_with_the_data_the_tables_say_where_answers_go_wrong(folders: list[Path], tmp_path: Path) -> None:
+    *others, wrong = report.tables(report.load(folders), open_dataset(f"locomo:{tmp_path / 'locomo.json'}"))
+    assert len(others) == 5
+    assert wrong.title == "Where answers go wrong (right: an F1 of 0.5 and more)"
+    assert wrong.head == ["system", *CAUSES]
+    assert [row[0] for row in wrong.rows] == ["memory-r1, untrained", "RAG, hybrid, turns", "full context"]
+    assert [sum(map(int, row[1:])) for row in wrong.rows] == [20, 20, 20]
+    right = [sum(one["scores"].get("f1", 0) >= 0.5 for one in run.records.values()) for run in report.load(folders)]
+    assert [int(row[1]) for row in wrong.rows] == right
 
 
 def test_optional_parts_may_be_absent(folders: list[Path]) -> None:
@@ -281,7 +293,8 @@ def test_the_command_prints_the_tables_and_writes_the_page_and_the_plot(folders:
     joined = CliRunner().invoke(
         main, [*arguments, "--data", f"locomo:{tmp_path / 'locomo.json'}", "--plot", str(plot), "--markdown"]
     )
-    assert (joined.exit_code, joined.stdout) == (0, report.markdown(report.load(folders)) + "\n")
+    data = open_dataset(f"locomo:{tmp_path / 'locomo.json'}")
+    assert (joined.exit_code, joined.stdout) == (0, report.markdown(report.load(folders), data) + "\n")
     assert "give --data" not in joined.stderr
     assert Page(page.read_text(encoding="utf-8")).data["questions"][1]["gold"] == "two goats"
     assert plot.read_bytes().startswith(b"\x89PNG")

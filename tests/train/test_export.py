@@ -28,7 +28,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from memory_r1.train.base import load_base, trainable
-from memory_r1.train.export import interleaved, scale, to_gguf
+from memory_r1.train.export import halved, interleaved, read_adapter, scale, to_gguf, to_peft
 from memory_r1.train.parity import compare
 
 PROMPTS = [
@@ -102,6 +102,35 @@ def test_both_runtimes_choose_tokens_alike(tmp_path: Path, kind: Any, settings: 
     assert sum(one.same_tokens for one in result) >= 0.95 * sum(one.tokens for one in result)
     # The adapter matters: without it the two part.
     assert sum(one.same_tokens for one in plain) < 0.5 * sum(one.tokens for one in plain)
+
+
+@KINDS
+@pytest.mark.parametrize(
+    "settings", [{}, {"use_rslora": True, "rank_pattern": {"q_proj": 2}, "alpha_pattern": {"o_proj": 20}}]
+)
+def test_an_export_can_be_trained_on(tmp_path: Path, kind: Any, settings: Mapping[str, Any]) -> None:
+    file = base(tmp_path, kind)
+    adapted(load_base(file, cache=tmp_path)[0], tmp_path / "adapter", **settings)
+    lora = to_gguf(tmp_path / "adapter", file, tmp_path / "lora.gguf", dtype="f32")
+    back = to_peft(lora, file, tmp_path / "back")
+    was, becomes = read_adapter(tmp_path / "adapter"), read_adapter(back)
+    assert was.keys() == becomes.keys()
+    for module, layer in was.items():
+        change = becomes[module].scale * becomes[module].b_OR @ becomes[module].a_RI
+        np.testing.assert_allclose(change, layer.scale * layer.b_OR @ layer.a_RI, rtol=1e-5, atol=1e-6)
+
+
+def test_an_adapter_of_another_model_cannot_be_trained_on(tmp_path: Path) -> None:
+    file, other = base(tmp_path, "llama"), base(tmp_path, "llama", seed=5)
+    adapted(load_base(file, cache=tmp_path)[0], tmp_path / "adapter")
+    lora = to_gguf(tmp_path / "adapter", file, tmp_path / "lora.gguf")
+    with pytest.raises(AdapterMismatch, match="it was trained from another model of the same shape"):
+        to_peft(lora, other, tmp_path / "back")
+
+
+def test_interleaved_rows_are_put_back() -> None:
+    rows = np.arange(24, dtype=np.float32).reshape(8, 3)
+    assert np.array_equal(halved(interleaved(rows, 2), 2), rows)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,8 @@ pytest.importorskip("torch")
 pytest.importorskip("trl")
 
 import tiny
+import torch
+from safetensors.torch import load_file
 from tiny_models import byte_tokenizer, deciding_model, tiny_model
 
 from memory_r1.cli import main
@@ -65,7 +68,7 @@ def test_an_extractor_is_cloned_from_a_file_of_examples_and_graded_as_it_was_tra
     examples, run, figures = tmp_path / "examples.jsonl", tmp_path / "run", tmp_path / "figures.json"
     said = invoke("train", "examples", "--dialogues", "1", "--step", "extract", "--out", str(examples))
     lines = [json.loads(line) for line in examples.read_text(encoding="utf-8").splitlines()]
-    assert said.splitlines()[-1] == f"{examples}: {len(lines):,} examples of 1 dialogues"
+    assert said.splitlines()[-1] == f"{examples}: {len(lines):,} examples"
     assert {line["step"] for line in lines} == {"extract"}
     data = ("--data", f"jsonl:{examples}", "--model", str(model))
     invoke("train", "extractor", *data, *SMALL, "--set", "schedule=cosine", "--out", str(run))
@@ -77,6 +80,51 @@ def test_an_extractor_is_cloned_from_a_file_of_examples_and_graded_as_it_was_tra
     assert json.loads(figures.read_text())["steps"]["extract"]["examples"] == 3
     refused = CliRunner().invoke(main, ["train", "evaluate", *grade, *adapter])
     assert "give --free, and folders alone; or export it" in refused.output.replace("\n", " ")
+
+
+def test_examples_of_real_talk_are_what_its_annotators_noted(tmp_path: Path) -> None:
+    said = {"speaker": "Ann", "dia_id": "D1:1", "text": "I moved to Bern."}
+    talk = {"speaker_a": "Ann", "speaker_b": "Bo", "session_1_date_time": "1:56 pm on 8 May, 2023", "session_1": [said]}
+    notes = {"session_1_observation": {"Ann": [["Ann moved to Bern.", "D1:1"]]}}
+    file, out = tmp_path / "locomo.json", tmp_path / "examples.jsonl"
+    file.write_text(json.dumps([{"sample_id": "conv-1", "conversation": talk, "qa": [], "observation": notes}]))
+    invoke("train", "examples", "--data", f"locomo:{file}", "--step", "extract", "--out", str(out))
+    [line] = map(json.loads, out.read_text(encoding="utf-8").splitlines())
+    assert (line["dialogue"], line["messages"][1][1]) == ("conv-1", "(8 May 2023) Ann: I moved to Bern.")
+    assert line["reply"] == '{"facts": ["Ann moved to Bern."]}'
+    refused = CliRunner().invoke(main, ["train", "examples", "--data", "bank:x.db", "--out", str(out)])
+    assert "give synthetic or locomo:FILE" in refused.output
+
+
+def test_a_run_begins_from_an_export_and_goes_on_from_where_it_began(tmp_path: Path) -> None:
+    base = tiny.write_gguf(tiny.model("llama"), tmp_path / "base.gguf")
+    data = ("--data", "synthetic:1", "--model", str(base), *SMALL)
+    invoke("train", "manager", "--algo", "sft", *data, "--out", str(tmp_path / "warm"))
+    export = tmp_path / "export.gguf"
+    adapter = str(tmp_path / "warm" / "adapter")
+    invoke("train", "export", adapter, "--base", str(base), "--name", "warm", "--f32", "--out", str(export))
+    again = ("train", "manager", "--algo", "sft", *data, "--start", str(export), "--out", str(tmp_path / "run"))
+    invoke(*again)
+    run = tmp_path / "run"
+    assert re.fullmatch(r"warm [0-9a-f]{12}", json.loads((run / "config.json").read_text())["about"]["start"])
+    begun = load_file(run / "start" / "adapter_model.safetensors")
+    warm = load_file(tmp_path / "warm" / "adapter" / "adapter_model.safetensors")
+    assert begun.keys() == warm.keys()
+    assert all(torch.equal(begun[name], warm[name]) for name in warm)
+    written = (run / "start" / "adapter_model.safetensors").stat().st_mtime_ns
+    invoke(*again)
+    assert (run / "start" / "adapter_model.safetensors").stat().st_mtime_ns == written
+
+
+def test_an_adapter_to_begin_from_that_is_not_there_is_said_before_anything_is_read(tmp_path: Path) -> None:
+    data = ("--algo", "sft", "--data", "synthetic:1", "--out", str(tmp_path / "run"))
+    for model, start, message in (
+        ("smollm2", "nowhere", "--start nowhere is not there: give a run's adapter, its export, or shipped"),
+        ("qwen2.5-coder-0.5b", "shipped", "no adapter comes with qwen2.5-coder-0.5b for the manager"),
+    ):
+        refused = CliRunner().invoke(main, ["train", "manager", *data, "--model", model, "--start", start])
+        assert message in refused.output + str(refused.exception)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_frozen_agent_answers_by_the_embedded_runtime_where_its_export_is_given(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,37 @@ def load(path: str | Path, *, repairs: Path | None = None) -> Dataset:
                 raise InvalidInput("it holds no conversation")
             data = _dataset(samples)
     return repaired(data, repairs) if repairs else data
+
+
+def observations(path: str | Path) -> dict[str, dict[str, list[str]]]:
+    """What the data set's own annotators noted about the speaker of each turn: dialogue -> turn -> sentences.
+
+    To learn extraction from (CC BY-NC, as all of the file), never to answer from. Raises InvalidInput as `load` does.
+    """
+    path = Path(path)
+    noted: dict[str, dict[str, list[str]]] = {}
+    with remedy(WHERE), at(f"{path.name} is not in LoCoMo's format"):
+        for number, sample in enumerate(typed(read_json(path), list, "its top level"), 1):
+            with at(f"conversation {number}"):
+                dialogue = _dialogue(sample)
+                turns = {turn.id: turn.speaker for turn in dialogue.turns if turn.id}
+                of_dialogue: dict[str, list[str]] = {}
+                for speaker, text, where in _notes(sample):
+                    for turn in _evidence(where, turns.keys(), Counter()):
+                        if turns[turn] == speaker:  # some are about what the other one said
+                            of_dialogue.setdefault(turn, []).append(text)
+                noted[dialogue.id] = of_dialogue
+    return noted
+
+
+def _notes(sample: Any) -> Iterator[tuple[str, str, list[Any]]]:
+    """(whom it is about, the note, its turns)."""
+    for session, by_speaker in member(sample, "observation", dict).items():
+        for speaker, notes in typed(by_speaker, dict, session).items():
+            for note in typed(notes, list, f"{session} of {speaker}"):
+                if not isinstance(note, list) or len(note) != 2 or not isinstance(note[0], str):
+                    raise InvalidInput(f"{session} of {speaker} holds {note!r}, which is not a note with its turn")
+                yield speaker, note[0], note[1] if isinstance(note[1], list) else [note[1]]
 
 
 def _dataset(samples: Sequence[Any]) -> Dataset:
@@ -134,7 +165,7 @@ def _question(qa: Any, name: str, dialogue: str, turns: set[str], notes: Counter
     return Question(name, dialogue, text, str(qa["answer"]), CATEGORIES[category], evidence)
 
 
-def _evidence(labels: Sequence[Any], turns: set[str], notes: Counter[str]) -> tuple[str, ...]:
+def _evidence(labels: Sequence[Any], turns: Collection[str], notes: Counter[str]) -> tuple[str, ...]:
     """The turns that labels name: "D8:6; D9:17" two, "D:11:26" and "D30:05" one, "D" none."""
     evidence: dict[str, None] = {}
     for label in map(str, labels):

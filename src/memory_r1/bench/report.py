@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from memory_r1.bench import results
+from memory_r1.bench.causes import CAUSES, RIGHT, cause
 from memory_r1.bench.data import Dataset, Question
 from memory_r1.bench.records import Record
 from memory_r1.bench.summary import compare
@@ -165,9 +166,14 @@ def _check_same(first: Run, other: Run) -> None:
 # Tables
 
 
-def tables(runs: Sequence[Run]) -> tuple[Table, ...]:
-    """By category, over all questions, beside the first system, what it cost, and what was remembered."""
-    made = (_by_category(runs), _overall(runs), _beside(runs), _cost(runs), _remembered(runs))
+def tables(runs: Sequence[Run], data: Dataset | None = None) -> tuple[Table, ...]:
+    """By category, over all questions, beside the first system, what it cost, and what was remembered.
+
+    With `data`, whose evidence tells, also where answers go wrong.
+    """
+    made = [_by_category(runs), _overall(runs), _beside(runs), _cost(runs), _remembered(runs)]
+    if data is not None:
+        made.append(_wrong(runs, data))
     return tuple(table for table in made if table.rows)
 
 
@@ -323,25 +329,42 @@ def _remembered(runs: Sequence[Run]) -> Table:
     return Table("Remembering a dialogue", head, [[run.title, *cells(run)] for run in runs if run.result.get("read")])
 
 
+def _wrong(runs: Sequence[Run], data: Dataset) -> Table:
+    """Counts of causes over the answerable questions with evidence; systems that name no turn are left out."""
+    evidence = {question.id: question.evidence for question in data.answerable if question.evidence}
+    rows = []
+    for run in runs:
+        asked = {name: record for name, record in run.records.items() if name in evidence}
+        if not any(one.get("turn") for record in asked.values() for one in record["retrieved"]):
+            continue
+        read, distilled = run.result.get("read") or {}, bool(run.config.get("distil", True))
+        causes = [
+            cause(record, evidence[name], read.get(record["dialogue"], {}).get("written"), distilled=distilled)
+            for name, record in asked.items()
+        ]
+        rows.append([run.title, *(f"{causes.count(one):,}" for one in CAUSES)])
+    return Table(f"Where answers go wrong (right: an F1 of {RIGHT:g} and more)", ["system", *CAUSES], rows)
+
+
 def _mean(read: Sequence[Mapping[str, Any]], key: str) -> float | None:
     values = [one[key] for one in read if one.get(key) is not None]
     return sum(values) / len(values) if values else None
 
 
-def text(runs: Sequence[Run]) -> str:
+def text(runs: Sequence[Run], data: Dataset | None = None) -> str:
     """Everything for a terminal."""
-    parts = [f"{table.title}\n{results.table(table.head, table.rows)}" for table in tables(runs)]
+    parts = [f"{table.title}\n{results.table(table.head, table.rows)}" for table in tables(runs, data)]
     return "\n\n".join(["\n".join(about(runs)), *parts])
 
 
-def markdown(runs: Sequence[Run]) -> str:
+def markdown(runs: Sequence[Run], data: Dataset | None = None) -> str:
     """The same as Markdown."""
 
     def row(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
     parts = ["\n".join(f"- {line}" for line in about(runs))]
-    for table in tables(runs):
+    for table in tables(runs, data):
         rule = "|---" + "|---:" * (len(table.head) - 1) + "|"
         parts.append("\n".join([f"**{table.title}**\n", row(table.head), rule, *map(row, table.rows)]))
     return "\n\n".join(parts)
@@ -380,7 +403,7 @@ def content(runs: Sequence[Run], data: Dataset | None = None) -> dict[str, Any]:
     named |= {(question["dialogue"], turn) for question in questions for turn in question["evidence"] or ()}
     return {
         "about": about(runs),
-        "tables": [asdict(table) for table in tables(runs)],
+        "tables": [asdict(table) for table in tables(runs, data)],
         "bars": [
             {"name": name, **one, "values": [run.score("f1", name) for run in runs]}
             for name, one in runs[0].categories.items()

@@ -158,10 +158,15 @@ def report(folders: tuple[Path, ...], data: str | None, html: Path, plot: Path |
     from memory_r1.bench.datasets import open_dataset
 
     runs = bench_report.load(folders)
-    html.write_text(bench_report.page(runs, open_dataset(data) if data else None), encoding="utf-8")
+    told = open_dataset(data) if data else None
+    html.write_text(bench_report.page(runs, told), encoding="utf-8")
     if plot:
         bench_report.plot(runs, plot)
-    click.echo(bench_report.markdown(runs) if markdown else bench_report.text(runs))
+    click.echo(bench_report.markdown(runs, told) if markdown else bench_report.text(runs, told))
     click.echo(f"The answers can be read in {html}.", err=True)
     if not data and bench_report.without_text(runs):
-        click.echo("The records name questions and turns by their ids; give --data to read their text there.", err=True)
+        click.echo(
+            "The records name questions and turns by their ids; give --data to read their text there, "
+            "and to see where answers go wrong.",
+            err=True,
+        )

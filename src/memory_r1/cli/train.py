@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -41,27 +41,42 @@ def train() -> None:
 @train.command()
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The file of JSON lines.")
 @click.option("--step", "steps", multiple=True, type=_STEPS, default=("extract", "manage", "answer"), show_default=True)
-@click.option("--dialogues", type=click.IntRange(1), default=20, show_default=True)
-@click.option("--sessions", type=click.IntRange(1), default=6, show_default=True, help="Of each dialogue.")
+@click.option(
+    "--data",
+    default="synthetic",
+    show_default=True,
+    metavar="KIND[:PATH]",
+    help="synthetic, or locomo:FILE: what its annotators noted of each turn (extract), and the answers to its "
+    "questions (answer).",
+)
+@click.option("--teacher", help="With locomo: the model that reads the dialogues before the questions. [smollm2]")
+@click.option("--dialogues", type=click.IntRange(1), default=20, show_default=True, help="Generated ones.")
+@click.option("--sessions", type=click.IntRange(1), default=6, show_default=True, help="Of each of these.")
 @click.option(
     "--retrieved", type=click.IntRange(1), default=10, show_default=True, help="Memories shown with a question."
 )
 @click.option("--family", "families", multiple=True, help="Worlds about this alone, as dogs; may be repeated.")
 @click.option(
-    "--split", type=click.Choice(["train", "test"]), default="train", show_default=True, help="test: held-out wording."
+    "--split",
+    type=click.Choice(["train", "validation", "test"]),
+    default="train",
+    show_default=True,
+    help="test: held-out wording; LoCoMo's is refused.",
 )
 @click.option("--seed", default=0, show_default=True)
 def examples(
     out: Path,
     steps: tuple[Step, ...],
+    data: str,
+    teacher: str | None,
     dialogues: int,
     sessions: int,
     retrieved: int,
     families: tuple[str, ...],
-    split: Literal["train", "test"],
+    split: Literal["train", "validation", "test"],
     seed: int,
 ) -> None:
-    """Write generated prompts with the replies that are right.
+    """Write prompts with the replies that are right.
 
     To look at what is taught; to clone it (`--algo sft --data jsonl:FILE`), read once for many runs; or to grade on it
     (`train evaluate --examples FILE`).
@@ -69,11 +84,36 @@ def examples(
     from memory_r1.train.evaluate import placed_examples
     from memory_r1.train.examples import write_examples
 
-    worlds: dict[str, Any] = {"sessions": sessions, "families": families, "related": RELATED, "retrieved": retrieved}
-    found = placed_examples(default_embedder(), steps, count=dialogues, seed=seed, split=split, **worlds)
+    kind, _, file = data.partition(":")
+    if kind == "locomo":
+        if split == "test":
+            raise click.UsageError(
+                "LoCoMo's test dialogues are there to measure on: nothing is made from them to learn"
+            )
+        if steps == ("manage",):
+            raise click.UsageError("LoCoMo says nothing of operations; give --step extract or answer")
+        found = _annotated(Path(file), split, steps, teacher, retrieved)
+    elif data == "synthetic":
+        worlds: dict[str, Any] = {"sessions": sessions, "families": families, "split": split}
+        sizes: dict[str, Any] = {"related": RELATED, "retrieved": retrieved}
+        found = placed_examples(default_embedder(), steps, count=dialogues, seed=seed, **worlds, **sizes)
+    else:
+        raise click.UsageError(f"--data {data}: give synthetic or locomo:FILE")
     with click.progressbar(found, label="writing", file=sys.stderr, show_pos=True) as bar:
         count = write_examples(out, bar)
-    click.echo(f"{out}: {count:,} examples of {dialogues:,} dialogues")
+    click.echo(f"{out}: {count:,} examples")
+
+
+def _annotated(file: Path, split: str, steps: Sequence[Step], teacher: str | None, retrieved: int) -> Iterator[Placed]:
+    """Examples of LoCoMo's: its annotators decided no operations."""
+    from memory_r1.bench import locomo
+    from memory_r1.train.annotated import answered, noted
+
+    data = locomo.load(file).split(split)
+    if "extract" in steps:
+        yield from noted(data, locomo.observations(file))
+    if "answer" in steps:
+        yield from answered(data, open_llm(teacher, (), untrained=False), default_embedder(), retrieved=retrieved)
 
 
 @train.command()

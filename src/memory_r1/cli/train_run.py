@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from memory_r1.adapters import shipped
 from memory_r1.cli.options import model_file, open_llm, options
 from memory_r1.errors import InvalidInput
+from memory_r1.llm.gguf import adapter_name
 from memory_r1.train.report import REPORTERS, reporters
+from memory_r1.weights import named
 
 if TYPE_CHECKING:  # these load torch, and so only when a run begins
     from memory_r1.embed import Embedder
@@ -20,6 +23,7 @@ if TYPE_CHECKING:  # these load torch, and so only when a run begins
     from memory_r1.train.config import TrainConfig
     from memory_r1.types import Step
 
+SHIPPED = "shipped"
 _folder = click.Path(exists=True, file_okay=False, path_type=Path)
 _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 _frozen = click.Path(exists=True, path_type=Path)
@@ -43,8 +47,16 @@ _settings = options(
     click.option(
         "--set", "pairs", multiple=True, metavar="NAME=VALUE", help="Any setting, as reward.metric=f1; may be repeated."
     ),
-    click.option("--start", type=_folder, help="An adapter to begin from, such as a warm start's runs/NAME/adapter."),
-    click.option("--teacher", help="A GGUF model that reads the dialogues of a data set without gold operations."),
+    click.option(
+        "--start",
+        metavar="ADAPTER",
+        help="Begin from this adapter: a run's folder, such as runs/NAME/adapter, an export (GGUF), or shipped: the "
+        "one that comes with the model.",
+    ),
+    click.option(
+        "--teacher",
+        help="A GGUF model that reads the dialogues of a data set without gold operations, as it is served.",
+    ),
     click.option(
         "--report",
         multiple=True,
@@ -91,14 +103,16 @@ def answer(manager_adapter: Path | None, **given: Any) -> None:
 @click.command()
 @_settings
 @click.option("--rounds", default=1, show_default=True, type=click.IntRange(1), help="How often to alternate.")
-def both(rounds: int, out: Path, start: Path | None, **given: Any) -> None:
+def both(rounds: int, out: Path, start: str | None, **given: Any) -> None:
     """Train the manager with a frozen Answer Agent, then the Answer Agent, as the paper does; runs lie in OUT."""
+    if start == SHIPPED:
+        raise InvalidInput(f"--start {SHIPPED} is of one agent: train each with a command of its own")
     answering: Path | None = None
     for number in range(1, rounds + 1):
         managing = _train("manager", {**given, "out": out / f"manager-{number}", "start": start}, answer=answering)
-        options = {**given, "out": out / f"answer-{number}", "start": answering}
+        options = {**given, "out": out / f"answer-{number}", "start": answering and str(answering)}
         answering = _train("answer", options, manage=managing)
-        start = managing
+        start = str(managing)
 
 
 @click.command()
@@ -129,15 +143,18 @@ def _train(agent: str, given: Mapping[str, Any], **frozen: Path | None) -> Path:
     reporters(config.report)
     if config.vllm:
         vllm_extra()
-    run = Run(given["out"])
-    about = {name: None if given[name] is None else str(given[name]) for name in ("data", "split", "start", "teacher")}
+    run, start = Run(given["out"]), _start(given["start"], config)
+    about = {name: None if given[name] is None else str(given[name]) for name in ("data", "split", "teacher")}
+    about["start"] = None if start is None else adapter_name(start) if start.is_file() else str(start)
     run.claim(config, {**about, "frozen": {step: str(folder) for step, folder in frozen.items() if folder}})
-    teacher = open_llm(given["teacher"], (), untrained=True) if given["teacher"] else None
+    teacher = open_llm(given["teacher"], (), untrained=False) if given["teacher"] else None
     with train_extra():
         import datasets
         import torch
         import transformers
         import trl  # noqa: F401  (named here so that a missing package is said before anything is loaded)
+
+        from memory_r1.train.export import to_peft
 
     transformers.utils.logging.set_verbosity_error()
     datasets.disable_progress_bars()
@@ -151,7 +168,8 @@ def _train(agent: str, given: Mapping[str, Any], **frozen: Path | None) -> Path:
 
         # As many threads as torch: where many runs share a machine, OMP_NUM_THREADS holds for both.
         embedder = default_embedder(threads=torch.get_num_threads())
-        adapter = work(config, run, embedder, teacher, frozen, given, progress)
+        begun = to_peft(start, model_file(config.model), run.folder / "start") if start and start.is_file() else start
+        adapter = work(config, run, embedder, teacher, frozen, {**given, "start": begun}, progress)
     click.echo(f"{adapter}: memory-r1 train export {adapter} writes it for the embedded runtime")
     click.echo(run.plot())
     return adapter
@@ -168,7 +186,7 @@ def _reinforce(
 ) -> Path:
     from memory_r1.train.learn import learn, prepared
     from memory_r1.train.policy import Policy
-    from memory_r1.train.samples import RememberedTexts
+    from memory_r1.train.samples import RememberedTexts, Remembering
     from memory_r1.train.sources import samples_for, task_of
 
     base, tokenizer = base_of(config.model, bf16=config.bf16 and config.lora.rank > 0)
@@ -184,7 +202,8 @@ def _reinforce(
 
             # One prompt at a time: side by side, batches of another size would round otherwise.
             served = model_file(config.model)
-            return EmbeddedLLM(served, adapters={step: folder}, context_tokens=config.context, parallel=1)
+            llm = EmbeddedLLM(served, adapters={step: folder}, context_tokens=config.context, parallel=1)
+            return Remembering(llm)  # most banks of a group are alike, and so are the questions put to them
         if config.lora.rank == 0:
             plays = base_of(config.model if folder is None else str(folder))[0].to(model.device)
         elif folder is not None:
@@ -239,6 +258,20 @@ def _clone(
     base, tokenizer = base_of(config.model, bf16=config.bf16 and config.lora.rank > 0)
     model, _ = prepared(base, replace(config, algo="sft"), given["start"])
     return clone(config, run, model, tokenizer, balanced(pairs) if config.balance else pairs, progress=progress)
+
+
+def _start(given: str | None, config: TrainConfig) -> Path | None:
+    """The adapter to begin from: a folder, or a GGUF file."""
+    from memory_r1.train.config import STEP_OF
+
+    if given is None:
+        return None
+    start = shipped(named(config.model)).get(STEP_OF[config.agent]) if given == SHIPPED else Path(given)
+    if start is None:
+        raise InvalidInput(f"no adapter comes with {config.model} for the {config.agent}")
+    if not start.exists():
+        raise InvalidInput(f"--start {given} is not there: give a run's adapter, its export, or {SHIPPED}")
+    return start
 
 
 def base_of(model: str, *, bf16: bool = False) -> tuple[Any, Any]:

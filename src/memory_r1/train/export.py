@@ -1,4 +1,4 @@
-"""Serve what was trained: a PEFT LoRA adapter as a GGUF LoRA, which the embedded runtime loads.
+"""Serve what was trained: a PEFT LoRA adapter as a GGUF LoRA, which the embedded runtime loads; and the way back.
 
 Both mean W + scale · B A. llama.cpp computes scale = alpha / rank with one alpha a file, so what PEFT scales otherwise
 (rsLoRA, alpha patterns) goes into B. A Llama's Q and K lie in GGUF with the two halves of every head interleaved,
@@ -41,6 +41,11 @@ _REFUSED = {
     "target_parameters": "adapters of bare parameters are not linear layers",
     "use_qalora": "QALoRA pools the inputs",
 }
+_KEYS = ("{}.attention.head_count", "{}.attention.head_count_kv", "{}.block_count")
+_LINEAR = (
+    *(f"self_attn.{name}_proj" for name in ("q", "k", "v", "o")),
+    *(f"mlp.{name}_proj" for name in ("gate", "up", "down")),
+)
 _CHANGES_THE_BASE = ("pissa", "olora", "loftq", "corda")
 
 
@@ -74,20 +79,19 @@ def to_gguf(
     """
     folder, base, out = Path(adapter), Path(base), Path(out)
     layers = read_adapter(folder)
-    keys = ("{}.attention.head_count", "{}.attention.head_count_kv", "{}.block_count")
     header = read_header(
-        base, ("general.architecture", "general.name", *(k.format(a) for a in ARCHITECTURES for k in keys))
+        base, ("general.architecture", "general.name", *(key.format(a) for a in ARCHITECTURES for key in _KEYS))
     )
     architecture = header.metadata.get("general.architecture")
     if architecture not in ARCHITECTURES:
         raise InvalidInput(
             f"{base} is of the architecture {architecture}; adapters of {', '.join(ARCHITECTURES)} are exported"
         )
-    heads, kv_heads, blocks = (header.metadata.get(key.format(architecture)) for key in keys)
+    heads, kv_heads, blocks = (header.metadata.get(key.format(architecture)) for key in _KEYS)
     tensors: dict[str, LowRank] = {}
     for module, layer in layers.items():
         target = _tensor_name(architecture, blocks, module)
-        if architecture == "llama" and (n := {"attn_q": heads, "attn_k": kv_heads or heads}.get(target.split(".")[-2])):
+        if architecture == "llama" and (n := _heads(target, heads, kv_heads)):
             layer = LowRank(layer.a_RI, interleaved(layer.b_OR, n), layer.scale)
         tensors[target] = layer
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -101,6 +105,64 @@ def to_gguf(
         check_adapter(written, base, header)
         os.replace(written, out)
     return out
+
+
+def to_peft(adapter: Path, base: Path, out: Path) -> Path:
+    """Write the GGUF LoRA `adapter` of the GGUF model `base` as a PEFT folder `out`, to go on training from.
+
+    A folder that is there already is left as it is: a run that is resumed began from it. Raises InvalidInput where the
+    file holds no LoRA of linear layers, AdapterMismatch where it is of another model.
+    """
+    with train_extra():
+        import gguf
+        from peft import LoraConfig
+        from safetensors.numpy import save_file
+    if out.exists():
+        return out
+    header = read_header(base, ("general.architecture", *(key.format(a) for a in ARCHITECTURES for key in _KEYS)))
+    check_adapter(adapter, base, header)
+    architecture = header.metadata["general.architecture"]
+    heads, kv_heads, blocks = (header.metadata.get(key.format(architecture)) for key in _KEYS)
+    assert isinstance(blocks, int), "check_adapter has read them"
+    alpha = read_header(adapter, (gguf.Keys.Adapter.LORA_ALPHA,)).metadata[gguf.Keys.Adapter.LORA_ALPHA]
+    modules = {
+        _tensor_name(architecture, blocks, module): module
+        for i in range(blocks)
+        for module in (f"model.layers.{i}.{part}" for part in _LINEAR)
+    }
+    tensors: dict[str, Array] = {}
+    for tensor in gguf.GGUFReader(adapter).tensors:
+        target, _, side = tensor.name.rpartition(".lora_")
+        if (module := modules.get(target)) is None:
+            raise InvalidInput(f"{adapter} changes {target}, which is no linear layer that can be trained on")
+        array = np.array(tensor.data, np.float32)
+        if side == "b" and architecture == "llama" and (n := _heads(target, heads, kv_heads)):
+            array = halved(array, n)
+        tensors[f"base_model.model.{module}.lora_{side.upper()}.weight"] = array
+    ranks = {
+        name.removeprefix("base_model.model.").partition(".lora_A")[0]: len(a)
+        for name, a in tensors.items()
+        if ".lora_A" in name
+    }
+    rank = max(ranks.values())
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=int(alpha) if float(alpha).is_integer() else alpha,
+        target_modules=sorted({module.rpartition(".")[2] for module in ranks}),
+        rank_pattern={module: own for module, own in ranks.items() if own != rank},
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".start-") as temporary:
+        whole = Path(temporary) / out.name
+        config.save_pretrained(whole)
+        save_file(tensors, whole / WEIGHTS)
+        whole.rename(out)
+    return out
+
+
+def _heads(target: str, heads: Any, kv_heads: Any) -> int | None:
+    """How many heads the rows of a tensor belong to; None of one that is neither Q nor K."""
+    return {"attn_q": heads, "attn_k": kv_heads or heads}.get(target.split(".")[-2])
 
 
 def _name(folder: Path) -> str:
@@ -157,6 +219,11 @@ def interleaved(rows_OX: Array, heads: int) -> Array:
     if outputs % (2 * heads):
         raise InvalidInput(f"{outputs} outputs are not {heads} heads of two halves: the adapter is of another model")
     return rows_OX.reshape(heads, 2, outputs // heads // 2, -1).swapaxes(1, 2).reshape(rows_OX.shape)
+
+
+def halved(rows_OX: Array, heads: int) -> Array:
+    """What `interleaved` made of them, undone."""
+    return rows_OX.reshape(heads, len(rows_OX) // heads // 2, 2, -1).swapaxes(1, 2).reshape(rows_OX.shape)
 
 
 def _supported(config: Any, folder: Path) -> Mapping[str, Any]:

@@ -20,12 +20,14 @@ from memory_r1.dates import find_dates
 from memory_r1.errors import InvalidInput
 from memory_r1.manager import fact_from
 from memory_r1.train.moments import Moment, future, past
+from memory_r1.train.remarks import remarks
 from memory_r1.train.wording import Split, filled, phrase, wording
 from memory_r1.train.world import CATEGORIES, FAMILIES, UNANSWERABLE, Ask, Beat, Family
 from memory_r1.types import Fact, Kind, Turn
 
 SESSIONS = 6
 _THREADS_A_SESSION = 1.3  # corners of life of each speaker: six sessions tell of eight
+_REMARKS_A_SESSION = 2.0  # what each speaker mentions besides
 _UNANSWERABLE_SHARE = 0.25  # of the answerable questions, as in LoCoMo
 _TRIES = 60
 
@@ -34,8 +36,8 @@ _TRIES = 60
 class Told:
     """A fact that a turn tells, and what it does to the gold bank.
 
-    `attribute` is the family and beat, `values` what the world knows of it, `moment` when it happened where the turn
-    says so. `text` is the text of gold entry `entry` afterwards, None when it is gone.
+    `attribute` is the family and beat ("remarks.told" for every remark), `values` what the world knows of it, `moment`
+    when it happened where the turn says so. `text` is the text of gold entry `entry` afterwards, None when it is gone.
     """
 
     fact: Fact
@@ -90,7 +92,8 @@ def generate(
     if unknown := set(families) - {family.name for family in FAMILIES}:
         raise InvalidInput(f"no family {min(unknown)!r}; there are {', '.join(one.name for one in FAMILIES)}")
     chosen = [family for family in FAMILIES if not families or family.name in families]
-    return _World(split, f"{split}-{seed}-{number}", sessions, chosen).generated()
+    mentioned = () if families else remarks(split).families
+    return _World(split, f"{split}-{seed}-{number}", sessions, chosen, mentioned).generated()
 
 
 def dataset(generated: Iterable[Generated], name: str = "synthetic") -> Dataset:
@@ -155,11 +158,13 @@ class _Due:
 
 
 class _World:
-    def __init__(self, split: Split, name: str, sessions: int, families: Sequence[Family]) -> None:
+    def __init__(
+        self, split: Split, name: str, sessions: int, families: Sequence[Family], mentioned: Sequence[Family]
+    ) -> None:
         self._rng = Random(name)
-        self._words = wording(split)
+        self._words = {**wording(split), **remarks(split).words}
         self._name = name
-        self._families = families
+        self._families, self._mentioned = families, mentioned
         self._taken: set[str] = set()
         self._speakers = (self._draw("people"), self._draw("people"))
         self._times = self._calendar(sessions)
@@ -200,7 +205,14 @@ class _World:
             if len(topics) < wanted and family.topic not in topics:
                 topics.add(family.topic)
                 path = self._rng.choice(family.paths)[: len(self._times)]
-                yield _Thread(speaker, family, path, self._values(speaker, family), self._spread(family, path))
+                yield self._thread(speaker, family, path)
+        mentioned = [one for one in self._mentioned if one.name not in self._taken]
+        for family in self._rng.sample(mentioned, min(len(mentioned), round(len(self._times) * _REMARKS_A_SESSION))):
+            self._taken.add(family.name)  # two people do not say the same
+            yield self._thread(speaker, family, family.paths[0])
+
+    def _thread(self, speaker: str, family: Family, path: Sequence[str]) -> _Thread:
+        return _Thread(speaker, family, tuple(path), self._values(speaker, family), self._spread(family, path))
 
     def _values(self, speaker: str, family: Family) -> dict[str, str]:
         values = {"n": speaker, "friend": next(one for one in self._speakers if one != speaker)}
@@ -381,9 +393,8 @@ class _World:
         thread.since = turn.time
         if moment and beat.when == "future":
             thread.planned = moment.time
-        return Told(
-            fact, turn.speaker, f"{thread.family.name}.{beat.name}", thread.values, moment, beat.kind, entry, after
-        )
+        attribute = f"{thread.family.counted or thread.family.name}.{beat.name}"
+        return Told(fact, turn.speaker, attribute, thread.values, moment, beat.kind, entry, after)
 
     # -- questions ------------------------------------------------------------------------------------------------
 
@@ -432,7 +443,7 @@ class _World:
     def _never_said(self, speaker: str, threads: Sequence[_Thread]) -> Iterator[tuple[str, tuple[str, ...]]]:
         """What nobody told anything about."""
         topics = {thread.family.topic for thread in threads}
-        for family in self._rng.sample(self._families, len(self._families)):
+        for family in self._rng.sample([*self._families, *self._mentioned], len(self._families)):
             if family.topic in topics:
                 continue
             ask = self._rng.choice([ask for ask in family.asks if _askable(ask)])

@@ -8,7 +8,6 @@ tokens      the embedded model is led along the trainer's greedy reply: at how m
 
 from __future__ import annotations
 
-import copy
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -52,21 +51,20 @@ def compare(
 ) -> Iterator[Compared]:
     """Each prompt in order. `model` carries the adapter that `llm` has for the prompts' steps."""
     with train_extra():
-        from memory_r1.train.policy import chat_ids, end_ids
-    ends = end_ids(model, tokenizer)
-    ids = [chat_ids(tokenizer, prompt) for prompt in prompts]
-    replies = greedy(model, ids, [prompt.max_tokens for prompt in prompts], ends)
-    for prompt, prompt_tokens, reply in zip(prompts, ids, replies, strict=True):
-        trained = tokenizer.decode(reply[:-1] if reply[-1] in ends else reply)
+        from memory_r1.train.policy import Policy
+    policy = Policy(model, tokenizer, temperature=0)
+    for prompt in prompts:
+        said = policy.complete([prompt])[0]
+        prompt_ids, reply, trained = said.prompt_ids or (), said.token_ids or (), said.text
         served = llm.complete([replace(prompt, temperature=0.0, logprobs=False)])[0]
         ours = decision(prompt.step, trained)
         yield Compared(
             step=prompt.step,
-            same_prompt=served.prompt_tokens == len(prompt_tokens),
+            same_prompt=served.prompt_tokens == said.prompt_tokens,
             readable=ours is not None,
             same_decision=ours == decision(prompt.step, served.text) if ours is not None else trained == served.text,
             tokens=len(reply),
-            same_tokens=agreeing(partial(llm.follow, prompt.step), prompt_tokens, reply),
+            same_tokens=agreeing(partial(llm.follow, prompt.step), prompt_ids, reply),
             trained=trained,
             served=served.text,
         )
@@ -83,31 +81,6 @@ def summary(compared: Sequence[Compared]) -> Mapping[str, Any]:
     }
     reached = shares["same_decision"] >= SAME_DECISIONS and shares["same_token"] >= SAME_TOKENS
     return {"prompts": len(compared), "tokens": tokens, **shares, "reached": reached}
-
-
-def greedy(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], max_tokens: Sequence[int], ends: frozenset[int]
-) -> Iterator[list[int]]:
-    """The most likely reply to each prompt, with the token that ends it. What all begin with is computed once."""
-    with train_extra():
-        import torch
-        from transformers import DynamicCache
-    # At least one token is left to compute: its logits choose the reply's first.
-    shared = min(common(prompts[0], ids[:-1]) for ids in prompts)
-    model.eval()
-    with torch.inference_mode():
-        cache = DynamicCache(config=model.config)
-        if shared:
-            model(torch.tensor([prompts[0][:shared]], device=model.device), past_key_values=cache, use_cache=True)
-    for ids, limit in zip(prompts, max_tokens, strict=True):
-        with torch.inference_mode():
-            past, reply = copy.deepcopy(cache), list[int]()
-            new = torch.tensor([ids[shared:]], device=model.device)
-            while len(reply) < limit and (not reply or reply[-1] not in ends):
-                logits_1TV = model(new, past_key_values=past, use_cache=True, logits_to_keep=1).logits
-                reply.append(int(logits_1TV[0, -1].argmax()))
-                new = torch.tensor([reply[-1:]], device=model.device)
-        yield reply
 
 
 def agreeing(follow: Callable[[list[int], int], Sequence[int]], prompt: Sequence[int], reply: Sequence[int]) -> int:

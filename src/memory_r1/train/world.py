@@ -52,7 +52,10 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """`topic`: one person has at most one family of a topic, since their questions would have two answers."""
+    """`topic`: one person has at most one family of a topic, since their questions would have two answers.
+
+    `counted`: the name that its decisions are counted under, where that is not its own.
+    """
 
     name: str
     slots: Mapping[str, str]
@@ -60,6 +63,7 @@ class Family:
     paths: tuple[tuple[str, ...], ...]
     asks: tuple[Ask, ...]
     topic: str
+    counted: str | None = None
 
     def beat(self, name: str) -> Beat:
         return next(beat for beat in self.beats if beat.name == name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +62,17 @@ class MemoryR1:
         return {
             "entries": len(entries),
             "memory_tokens": sum(estimated_tokens(entry.text) for entry in entries),
+            "written": self._written({entry.id for entry in entries}),
             "operations": {kind: sum(one.kind == kind for one in self._log) for kind in KINDS},
             "unreadable": sum(reasons[reason] for reason in UNREADABLE),
             "reasons": {str(reason): count for reason, count in reasons.most_common() if reason},
             "over_time": self._over_time(),
         }
+
+    def _written(self, kept: Collection[str]) -> list[str]:
+        """The turns that wrote last what the bank holds, in order: those that `find` can name."""
+        writers = {turn for entry, turn in self._turns_of.items() if entry in kept}
+        return sorted(writers, key=lambda turn: self._order[turn])
 
     def _over_time(self) -> list[dict[str, int]]:
         """Operations and entries by turn: how the bank grew."""

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Trains the adapters for SmolLM2-135M that the package ships, and measures what reinforcement learning adds to a warm
-# start: GRPO and PPO, both agents, three seeds. One GPU; about 20 processes side by side, which a small model needs to
-# keep a large GPU busy. Training ends DEADLINE seconds after the beginning, with checkpoints; then all is graded.
+# Trains the adapters that the package ships, and measures what reinforcement learning adds to a warm start: GRPO and PPO,
+# both agents, three seeds. One GPU; about 20 processes side by side, which a small model needs to keep a large GPU busy.
+# Training ends DEADLINE seconds after the beginning, with checkpoints; then all is graded.
 #
-#   scripts/train_smollm2.sh DATA OUT
+#   scripts/train_adapters.sh DATA OUT                              SmolLM2-135M, what ships
+#   MODEL=qwen2.5-coder-0.5b scripts/train_adapters.sh DATA OUT     any other model of the catalogue, or a GGUF file
 #
 # DATA holds what can be made on any CPU beforehand:
 #   memory-r1 train examples --dialogues 350 --out DATA/short.jsonl
@@ -11,7 +12,7 @@
 #   memory-r1 train examples --dialogues 20 --split test --out DATA/held-out.jsonl
 #   rl-manager.jsonl, rl-answer.jsonl: samples.jsonl of a run of each agent with --data synthetic:60 --seed 7
 set -uo pipefail
-data=$1 out=$2
+data=$1 out=$2 model=${MODEL:-smollm2}
 steps=${SFT_STEPS:-700} deadline=${DEADLINE:-420} seeds=${SEEDS:-0 1 2} warm=${WARM_STEPS:-50}
 more=(${RL_SETTINGS:-}) # such as --steps 1, to rehearse
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -27,7 +28,7 @@ r1() { # NAME ARGUMENTS: one command, its output kept, and said when it ends
 trained() { # NAME ARGUMENTS: a run that is stopped in good order at the deadline
   local name=$1; shift
   timeout --signal=INT --kill-after=120 $((deadline - SECONDS + began)) \
-    python3 -m memory_r1 train "$@" --out "$out/$name" > "$out/$name.log" 2>&1
+    python3 -m memory_r1 train "$@" --model "$model" --out "$out/$name" > "$out/$name.log" 2>&1
   say "$name ended with $?: $(tail -n 1 "$out/$name/metrics.jsonl" | cut -c 1-100)"
 }
 sft() { # NAME AGENT STEPS DATA [MORE]
@@ -42,12 +43,12 @@ rl() { # NAME AGENT ALGO SEED START [MORE]
 }
 grade() { # NAME STEP ADAPTER [MORE]
   local name=$1 step=$2 adapter=$3; shift 3
-  r1 "grade-$name" train evaluate ${LIMIT:+--limit "$LIMIT"} --free --step "$step" --adapter "$step=$adapter" --examples "$data/held-out.jsonl" \
+  r1 "grade-$name" train evaluate --model "$model" ${LIMIT:+--limit "$LIMIT"} --free --step "$step" --adapter "$step=$adapter" --examples "$data/held-out.jsonl" \
     --out "$out/held-out-$name.json" "$@"
 }
 last() { ls -d "$out/$1"/checkpoints/checkpoint-* 2> /dev/null | sort -V | tail -n 1; }
 
-python3 -c "from memory_r1.train.base import trainable; from memory_r1.cli.options import model_file; print(trainable(model_file('smollm2')))"
+python3 -c "from memory_r1.train.base import trainable; from memory_r1.cli.options import model_file; import sys; print(trainable(model_file(sys.argv[1])))" "$model"
 say "the base model is converted"
 cat "$data/short.jsonl" "$data/long.jsonl" > "$out/both.jsonl"
 

@@ -1,0 +1,230 @@
+"""Writes what is published from results/: docs/results.md, and the README's tables. A test keeps both fresh.
+
+python scripts/results_pages.py
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from memory_r1.bench.report import Run, load, markdown
+from memory_r1.train.evaluate import MEASURES
+
+ROOT = Path(__file__).parent.parent
+BEGIN, END = "<!-- figures: scripts/results_pages.py -->", "<!-- end of figures -->"
+BEGIN_SYSTEMS, END_SYSTEMS = "<!-- systems: scripts/results_pages.py -->", "<!-- end of systems -->"
+SYSTEMS = "locomo-validation-4-sessions-qwen1.5b"
+
+# LoCoMo, by folder: what it is, and what its figures say.
+DIALOGUES = {
+    SYSTEMS: (
+        "Memory systems on one small model",
+        "The first four sessions of the validation dialogue, untrained Qwen2.5-Coder-1.5B-Instruct (Q4_K_M) for\n"
+        "every system. The untrained manager loses to plain retrieval over turns: it turns 71 of 116 facts into\n"
+        "UPDATEs, and many of them replace a memory by another thing.",
+    ),
+    "locomo-validation-8-sessions-smollm2": (
+        "The adapters that ship, on people's talk",
+        "The first eight sessions of the validation dialogue, SmolLM2-135M, with the adapters of the package and\n"
+        "without.",
+    ),
+}
+# Held-out generated worlds, by step and file: who was graded.
+GRADED = {
+    "extract": {"held-out-extractor": "cloned, 600 steps (ships)"},
+    "manage": {
+        "manager-untrained": "untrained, under the schema",
+        "held-out-warm-manager": "cloned, 50 steps",
+        "held-out-manager-grpo-0": "the same, then GRPO, 11 steps, seed 0",
+        "held-out-manager-ppo-0": "the same, then PPO, 5 steps, seed 0",
+        "held-out-manager": "cloned, 600 steps (ships)",
+    },
+    "answer": {
+        "answer-untrained": "untrained, under the schema",
+        "held-out-warm-answer": "cloned, 50 steps (63.7 on the first 160)",
+        "held-out-answer-grpo-0": "the same, then GRPO, 49 steps, seed 0",
+        "held-out-answer-grpo-1": "the same, seed 1",
+        "held-out-answer-ppo-0": "the same, then PPO, 25 steps, seed 0",
+        "held-out-answer-ppo-1": "the same, seed 1",
+        "held-out-answer": "cloned, 600 steps (ships)",
+    },
+}
+# F1 on LoCoMo's test questions, by model; what others reached with larger ones.
+LADDER = {
+    "SmolLM2-135M": {22.0: "", 30.4: " (Mem0 with LLaMA-3.1-8B, by the paper)"},
+    "Qwen2.5-Coder-1.5B": {
+        38.0: "",
+        45.0: " (Memory-R1-GRPO with LLaMA-3.1-8B, by the paper)",
+        58.7: " (the best published with a model of 4B)",
+    },
+}
+
+
+def figures(store: dict[str, Any], retrieval: dict[str, Any], remember: dict[str, Any]) -> str:
+    """The table, as Markdown."""
+    bank = next(one for one in store["banks"] if one["entries"] == 10_000 and one["scopes"] == 1)
+    rows = [
+        ("durable add, beside a bare SQLite commit of the same row", f"{bank['add_over_bare_commit']:.2f} times"),
+        ("the 60 nearest of 10,000 entries, by vector", f"{bank['vector_ms']['p50']:.2f} ms"),
+        ("the same, vector and words fused", f"{bank['hybrid_ms']['p50']:.2f} ms"),
+        ("bulk add", f"{bank['bulk_rows_per_s']:,} entries/s"),
+    ]
+    for faster in store.get("mem0", {}).get("times_faster", ()):
+        if faster["entries"] == 10_000:
+            rows.append(("an add, beside Mem0 2.2.1 with local Qdrant", f"{faster['add']:.0f} times faster"))
+            rows.append(("a search, beside the same", f"{faster['vector']:.0f} times faster"))
+    hybrid = retrieval["all"]["hybrid"]
+    low, high = hybrid["interval_95"]["10"]
+    recall = f"{hybrid['recall']['10']:.3f} ({low:.3f}-{high:.3f})"
+    rows.append(("LoCoMo, gold evidence turns among the first 10, ten dialogues", recall))
+    rows.append(("the same, mean over questions", f"{hybrid['recall_per_question']['10']:.3f}"))
+    turns, tokens = remember["turns"], sum(used["tokens"] for used in remember["usage"].values())
+    rows.append(
+        (
+            f"remembering LoCoMo's conv-26, {turns} turns, untrained SmolLM2-135M",
+            f"{remember['seconds'] / 60:.1f} minutes",
+        )
+    )
+    rows.append(("model tokens a turn there", f"{tokens / turns:.0f}"))
+    return "\n".join(["| with e5-small, or a stub embedder for the store | measured |", "|---|---|", *map(row, rows)])
+
+
+def systems(folder: Path) -> str:
+    """The runs of a published folder as Markdown, the best F1 first."""
+    runs = load(sorted(path.parent for path in folder.glob("*/result.json")))
+    head = [
+        "system",
+        "F1",
+        "BLEU-1",
+        "says unknown where nothing was said",
+        "tokens to read a turn",
+        "tokens a question",
+    ]
+    ranked = sorted(runs, key=lambda run: run.score("f1")[0] or 0, reverse=True)
+    return "\n".join([row(head), "|---" * len(head) + "|", *(row(_system(run)) for run in ranked)])
+
+
+def _system(run: Run) -> list[str]:
+    read = [one for one in (run.result.get("read") or {}).values() if one.get("turns")]
+    used = [step["prompt"] + step["completion"] for one in read for step in (one.get("tokens") or {}).values()]
+    turns = sum(one["turns"] for one in read)
+    abstained = (run.scores.get("abstained") or {}).get("mean")
+    return [
+        run.title,
+        _percent(run, "f1"),
+        _percent(run, "bleu1"),
+        "-" if abstained is None else f"{100 * abstained:.0f} %",
+        f"{sum(used) / turns:,.0f}" if turns else "-",
+        f"{run.tokens:,.0f}" if run.tokens is not None else "-",
+    ]
+
+
+def _percent(run: Run, metric: str) -> str:
+    mean, interval = run.score(metric)
+    if mean is None or interval is None:
+        return "-"
+    return f"{100 * mean:.1f} ({100 * interval[0]:.0f}-{100 * interval[1]:.0f})"
+
+
+def page() -> str:
+    """docs/results.md."""
+    return "\n\n".join([HEAD, *talk(), *worlds(), *goals()]) + "\n"
+
+
+HEAD = """# Results
+
+<!-- written by scripts/results_pages.py from results/: change that, not this -->
+
+The figures on LoCoMo and of training, and what was aimed at, from the files in [results](../results/), most of which
+say the versions, the machine and the commit that made them. Scores are per cent. Intervals are 95 %: over dialogues
+where there are several, else over questions, and then they say less than they seem to. What figures mean and do not
+mean: [evaluation](evaluation.md). How training was done, and what failed: [training](training.md). **No figure on
+LoCoMo's eight test dialogues has been made yet.**"""
+
+
+def talk() -> Iterable[str]:
+    """Real dialogues, a section a folder."""
+    yield "## People's talk: LoCoMo"
+    for name, (title, told) in DIALOGUES.items():
+        runs = load(sorted((path.parent for path in (ROOT / "results" / name).glob("*/result.json")), key=_best))
+        yield f"### {title}"
+        yield f"{told}\nFiles: `results/{name}`."
+        yield markdown(runs)
+
+
+def _best(folder: Path) -> float:
+    """To be sorted by: the better F1 first."""
+    scores = json.loads((folder / "result.json").read_text(encoding="utf-8"))["scores"]
+    return -float(scores["metrics"]["f1"]["micro"])
+
+
+def worlds() -> Iterable[str]:
+    """Made-up dialogues: what each step of training is worth."""
+    yield "## Made-up talk: what training is worth"
+    yield (
+        "Worlds that share no sentence, name or value with those of training; SmolLM2-135M. *extract*: F1 of the\n"
+        "words of facts; *manage*: the same operation on the same entry; *answer*: right, or abstained where nothing\n"
+        "tells. Files: `results/train-smollm2`; rewards and curves of the runs: `results/train-smollm2/gpu`."
+    )
+    lines = [row(["step", "who", "score", "prompts"]), "|---|---|---|---|"]
+    for step, graded in GRADED.items():
+        for file, who in graded.items():
+            found = _read("train-smollm2", file)["steps"][step]["measures"][MEASURES[step]]
+            mean, low, high = (f"{100 * found[name]:.1f}" for name in ("mean", "low", "high"))
+            lines.append(row([step, who, f"{mean} ({low}-{high})", str(found["n"])]))
+    dogs = _read("train-smollm2", "dogs-second")["steps"]["manage"]["measures"]["decision"]
+    lines.append(
+        row(["manage", "what ships, the paper's case: a second dog", f"{100 * dogs['mean']:.0f}", str(dogs["n"])])
+    )
+    yield "\n".join(lines)
+    yield "![GRPO and PPO of the Answer Agent](../results/train-smollm2/answer-grpo-ppo.png)"
+
+
+def goals() -> Iterable[str]:
+    """What was aimed at, and how far it is."""
+    yield "## Goals"
+    lines = [row(["goal", "wanted", "measured", ""]), "|---|---|---|---|"]
+    for file in sorted((ROOT / "results").glob("*.json")):
+        for goal in json.loads(file.read_text(encoding="utf-8")).get("goals", ()):
+            sign = "at most" if goal.get("at_most") else "at least"
+            met = "met" if goal["met"] else "**missed**"
+            lines.append(row([goal["what"], f"{sign} {goal['goal']:,}", f"{goal['value']:,}", met]))
+    for model, steps in LADDER.items():
+        for wanted, whose in steps.items():
+            lines.append(
+                row([f"F1 on LoCoMo's test questions, {model}", f"at least {wanted}{whose}", "not measured", ""])
+            )
+    yield "\n".join(lines)
+
+
+def _read(*names: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((ROOT / "results").joinpath(*names).with_suffix(".json").read_text("utf-8"))
+    return found
+
+
+def row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def fresh(readme: str) -> str:
+    """The README with its figures as results/ has them."""
+    store, retrieval, remember = (
+        json.loads((ROOT / "results" / f"{name}.json").read_text(encoding="utf-8"))
+        for name in ("store", "retrieval", "remember-conv-26")
+    )
+    readme = _filled(readme, BEGIN, END, figures(store, retrieval, remember))
+    return _filled(readme, BEGIN_SYSTEMS, END_SYSTEMS, systems(ROOT / "results" / SYSTEMS))
+
+
+def _filled(page: str, begin: str, end: str, table: str) -> str:
+    before, _, rest = page.partition(begin)
+    return f"{before}{begin}\n{table}\n{end}{rest.partition(end)[2]}"
+
+
+if __name__ == "__main__":
+    readme = ROOT / "README.md"
+    readme.write_text(fresh(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    (ROOT / "docs" / "results.md").write_text(page(), encoding="utf-8")

@@ -1,0 +1,42 @@
+"""What lost an answer, on records made up here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from memory_r1.bench.causes import Cause, cause
+
+EVIDENCE = ("D1:1", "D1:2")
+
+
+def record(f1: float, retrieved: str, used: tuple[int, ...] = (), known: bool = True) -> dict[str, Any]:
+    turns = retrieved.split()
+    return {"scores": {"f1": f1}, "retrieved": [{"turn": one} for one in turns], "used": list(used), "known": known}
+
+
+@pytest.mark.parametrize(
+    ("answered", "expected"),
+    [
+        (record(0.5, "D9:9"), "right"),
+        (record(0.4, "D9:9 D8:8", (0,)), "not found"),
+        (record(0.0, "D9:9 D1:2", known=False), "said unknown"),
+        (record(0.4, "D9:9 D1:2", (0,)), "not kept"),
+        (record(0.4, "D9:9 D1:2", (0, 1)), "found in part"),
+        (record(0.4, "D1:1 D1:2", (0,)), "answered wrong"),
+    ],
+)
+def test_the_first_step_that_lost_the_answer_is_its_cause(answered: dict[str, Any], expected: Cause) -> None:
+    assert cause(answered, EVIDENCE) == expected
+
+
+def test_where_nothing_is_distilled_nothing_can_be_dropped() -> None:
+    assert cause(record(0.4, "D1:1 D1:2"), EVIDENCE, distilled=False) == "answered wrong"
+
+
+def test_what_was_never_written_down_is_told_from_what_was_not_found() -> None:
+    missed = record(0.0, "D9:9")
+    assert cause(missed, EVIDENCE, written=["D9:9", "D1:2"]) == "not found"
+    assert cause(missed, EVIDENCE, written=["D9:9"]) == "not written"
+    assert cause(missed, EVIDENCE, written=[]) == "not written"
