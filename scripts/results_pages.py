@@ -28,13 +28,20 @@ DIALOGUES = {
     ),
     "locomo-validation-8-sessions-smollm2": (
         "The adapters that ship, on people's talk",
-        "The first eight sessions of the validation dialogue, SmolLM2-135M, with the adapters of the package and\n"
-        "without.",
+        "The first eight sessions of the validation dialogue, SmolLM2-135M: *with-remarks* has the adapters that\n"
+        "ship, *before-remarks* the extractor that shipped before, *untrained* none.",
     ),
 }
 # Held-out generated worlds, by step and file: who was graded.
 GRADED = {
-    "extract": {"held-out-extractor": "cloned, 600 steps (ships)"},
+    "extract": {
+        "held-out-extractor": "cloned, 600 steps; worlds without remarks",
+        "held-out-remarks-extractor-before": "the same; worlds with remarks, under the schema",
+        "held-out-remarks-extractor": "then 120 steps with remarks (ships); worlds with remarks, under the schema",
+        "notes-untrained": "untrained, on the notes of LoCoMo's annotators, validation dialogue",
+        "notes-extractor-before-remarks": "cloned, 600 steps, on these notes",
+        "notes-extractor": "then 120 steps with remarks (ships), on these notes",
+    },
     "manage": {
         "manager-untrained": "untrained, under the schema",
         "held-out-warm-manager": "cloned, 50 steps",
@@ -49,7 +56,7 @@ GRADED = {
         "held-out-answer-grpo-1": "the same, seed 1",
         "held-out-answer-ppo-0": "the same, then PPO, 25 steps, seed 0",
         "held-out-answer-ppo-1": "the same, seed 1",
-        "held-out-answer": "cloned, 600 steps (ships)",
+        "held-out-answer": "cloned, 600 steps (ships); worlds without remarks, as above",
     },
 }
 # F1 on LoCoMo's test questions, by model; what others reached with larger ones.

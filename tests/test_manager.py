@@ -21,6 +21,7 @@ from memory_r1.manager import (
     parse_facts,
     parse_operation,
     remember,
+    with_name,
 )
 from memory_r1.testing import ScriptedLLM
 from memory_r1.types import Fact, MemoryEntry, Operation, Reply, Scope, Turn
@@ -209,6 +210,28 @@ def test_a_fact_that_shares_no_word_with_the_turn_is_counted_and_not_kept() -> N
         [("Bob owns seven castles", "not in the turn")],
     )
     assert extracted(Turn("Ann", "I like tea"), facts("Ann smokes"))[1] == [("Ann smokes", "not in the turn")]
+
+
+@pytest.mark.parametrize(
+    ("speaker", "said", "found", "kept"),
+    [
+        ("Winona", "I swim", "Winnona swims with Wonona's club", "Winona swims with Winona's club"),
+        ("Winona", "Winnona swims, not I", "Winnona swims", "Winnona swims"),  # somebody else, by the turn
+        ("Winona", "I went to Winnipeg", "Winona was in Winnipeg", "Winona was in Winnipeg"),
+        ("Marta Lind", "I sail", "Martha Lind sails", "Marta Lind sails"),
+        ("Ann", "I swim", "Anna swims", "Anna swims"),  # too short to be sure
+        ("user", "I like wine", "Users like wine", "Users like wine"),
+    ],
+)
+def test_the_speakers_name_is_spelled_as_it_is_given(speaker: str, said: str, found: str, kept: str) -> None:
+    assert with_name(found, Turn(speaker, said)) == kept
+
+
+def test_a_fact_found_under_a_misspelt_name_is_kept_under_the_right_one() -> None:
+    assert extracted(Turn("Winona", "I like tea"), facts("Winnona likes tea")) == (
+        [Fact("Winona likes tea", "Winona")],
+        [],
+    )
 
 
 def test_an_extraction_that_cannot_be_read_is_counted_with_the_words_of_the_turn() -> None:

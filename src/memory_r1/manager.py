@@ -5,9 +5,11 @@ turn -> facts -> for each: related entries -> ADD, UPDATE, DELETE or NOOP -> app
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from difflib import SequenceMatcher
 from typing import Any
 
 from memory_r1.bank.sqlite import MemoryBank
@@ -27,6 +29,8 @@ MAX_FACT = 120  # characters
 MAX_PIECE = 6_000  # characters read at once
 UNREADABLE = frozenset({"unreadable", "invented position"})
 _TRIES = 3
+_WORD = re.compile(r"[^\W\d_]+")
+_LEAST_NAME, _ALIKE = 4, 0.8  # letters of a name; likeness of a misspelt one
 _ARTICLES = frozenset({"a", "an", "the"})
 
 
@@ -84,12 +88,30 @@ def extract(turn: Turn) -> Flow[tuple[list[Fact], list[Operation]]]:
             unusable.append(Operation("NOOP", Fact(piece, turn.speaker), provenance=replace(how, reason="unreadable")))
         told = frozenset(words(piece))
         for text in texts:
-            fact = fact_from(text, turn)
+            fact = fact_from(with_name(text, turn), turn)
             if told.isdisjoint(set(words(text)) - set(words(turn.speaker))):
                 unusable.append(Operation("NOOP", fact, provenance=replace(how, reason="not in the turn")))
             else:
                 facts.append(fact)
     return facts, unusable
+
+
+def with_name(text: str, turn: Turn) -> str:
+    """A fact with the speaker's name as it is written: a small model makes "Winnona" of a rare "Winona".
+
+    Only a word with a capital that the turn does not hold, and that is much like a part of the name, is taken for it.
+    """
+    said = {word.casefold() for word in _WORD.findall(turn.text)}
+    names = [name for name in _WORD.findall(turn.speaker) if len(name) >= _LEAST_NAME and name[0].isupper()]
+
+    def spelled(match: re.Match[str]) -> str:
+        word = match[0]
+        if not word[0].isupper() or len(word) < _LEAST_NAME or word.casefold() in said:
+            return word
+        alike = [name for name in names if SequenceMatcher(None, word.casefold(), name.casefold()).ratio() >= _ALIKE]
+        return alike[0] if alike else word
+
+    return _WORD.sub(spelled, text)
 
 
 def pieces(text: str) -> Iterator[str]:
