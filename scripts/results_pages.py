@@ -29,7 +29,8 @@ DIALOGUES = {
     "locomo-validation-8-sessions-smollm2": (
         "The adapters that ship, on people's talk",
         "The first eight sessions of the validation dialogue, SmolLM2-135M: *with-remarks* has the adapters that\n"
-        "ship, *before-remarks* the extractor that shipped before, *untrained* none.",
+        "ship, *before-remarks* the extractor that shipped before, *untrained* none;\n"
+        "*answer-with-remarks* also has an Answer Agent that learned from remarks, and does not ship.",
     ),
 }
 # Held-out generated worlds, by step and file: who was graded.
