@@ -202,7 +202,12 @@ def test_there_are_configs_for_the_papers_sizes() -> None:
 
 def test_the_pairs_that_a_step_of_each_warm_start_reads() -> None:
     warm = [load_config(path) for path in sorted(CONFIGS.glob(f"{OURS}*-sft.toml"))]
-    assert [(one.algo, one.groups * one.group_size) for one in warm] == [("sft", 32), ("sft", 16), ("sft", 32)]
+    assert [(one.algo, one.groups * one.group_size) for one in warm] == [
+        ("sft", 32),  # the answer agent's
+        ("sft", 32),  # the extractor's
+        ("sft", 16),  # on a GPU
+        ("sft", 32),  # the manager's
+    ]
 
 
 def test_there_is_a_config_for_segments() -> None:
