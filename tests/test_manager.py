@@ -219,6 +219,12 @@ def test_a_fact_that_shares_no_word_with_the_turn_is_counted_and_not_kept() -> N
         ("Winona", "Winnona swims, not I", "Winnona swims", "Winnona swims"),  # somebody else, by the turn
         ("Winona", "I went to Winnipeg", "Winona was in Winnipeg", "Winona was in Winnipeg"),
         ("Marta Lind", "I sail", "Martha Lind sails", "Marta Lind sails"),
+        (
+            "Christina",
+            "I pray with christians",
+            "Christina is in a Christian group",
+            "Christina is in a Christian group",
+        ),
         ("Ann", "I swim", "Anna swims", "Anna swims"),  # too short to be sure
         ("user", "I like wine", "Users like wine", "Users like wine"),
     ],

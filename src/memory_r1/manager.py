@@ -99,10 +99,12 @@ def extract(turn: Turn) -> Flow[tuple[list[Fact], list[Operation]]]:
 def with_name(text: str, turn: Turn) -> str:
     """A fact with the speaker's name as it is written: a small model makes "Winnona" of a rare "Winona".
 
-    Only a word with a capital that the turn does not hold, and that is much like a part of the name, is taken for it.
+    Only a word with a capital that the turn does not hold, and that is much like a part of the name which the fact
+    lacks, is taken for it: Christina may join a Christian group.
     """
     said = {word.casefold() for word in _WORD.findall(turn.text)}
-    names = [name for name in _WORD.findall(turn.speaker) if len(name) >= _LEAST_NAME and name[0].isupper()]
+    lacking = set(_WORD.findall(turn.speaker)) - set(_WORD.findall(text))
+    names = sorted(name for name in lacking if len(name) >= _LEAST_NAME and name[0].isupper())
 
     def spelled(match: re.Match[str]) -> str:
         word = match[0]
