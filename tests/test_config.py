@@ -59,6 +59,11 @@ def test_mem0s_other_settings_are_taken_or_read_over() -> None:
     assert (parts["path"], parts["adapters"], parts["embedder"].dimension) == ("here.db", None, 8)
 
 
+def test_the_adapters_of_a_server_are_named_beside_its_model() -> None:
+    section = {"provider": "vllm", "config": {"model": "base", "adapters": {"manage": "mine"}}}
+    assert parts_from_config({"llm": section})["llm"].adapters == {"manage": "mine"}
+
+
 def test_an_empty_configuration_means_the_defaults() -> None:
     assert parts_from_config({}) == {"path": None, "adapters": None}
 

@@ -57,9 +57,12 @@ def _provider_and_settings(section: Any, part: str) -> tuple[str, Mapping[str, A
 def _llm(section: Any) -> OpenAILLM | EmbeddedLLM:
     provider, settings = _provider_and_settings(section, "llm")
     if provider == "embedded":
-        return EmbeddedLLM(_required(settings, "model", "llm"))
+        return EmbeddedLLM(_required(settings, "model", "llm"), adapters=settings.get("adapters"))
     return OpenAILLM(
-        _base_url(provider, settings, "llm"), _required(settings, "model", "llm"), api_key=settings.get("api_key")
+        _base_url(provider, settings, "llm"),
+        _required(settings, "model", "llm"),
+        adapters=settings.get("adapters") or {},
+        api_key=settings.get("api_key"),
     )
 
 

@@ -224,14 +224,14 @@ class TestWithoutModels:
             ),
             (["add", "x", "--base-url", "localhost:1", "--model", "m"], "base_url must begin with http:// or https://"),
             (
-                ["add", "x", "--base-url", "http://localhost:1/v1", "--model", "m", "--adapter", "manage=a.gguf"],
-                "--base-url needs --model, the name the server knows, and takes no --adapter",
+                ["add", "x", "--base-url", "http://localhost:1/v1", "--model", "m", "--adapter", "cook=mine"],
+                "--adapter 'cook=mine' must be STEP=LORA",
             ),
             (
                 ["add", "x", "--adapter", "manage"],
-                "--adapter 'manage' must be STEP=FILE with STEP one of extract, manage",
+                "--adapter 'manage' must be STEP=LORA with STEP one of extract, manage",
             ),
-            (["add", "x", "--adapter", "cook=a.gguf"], "--adapter 'cook=a.gguf' must be STEP=FILE"),
+            (["add", "x", "--adapter", "cook=a.gguf"], "--adapter 'cook=a.gguf' must be STEP=LORA"),
             (
                 ["add", "x", "--model", "gone.gguf"],
                 "no model 'gone.gguf': give a GGUF file that is there, or one of smollm2, qwen2.5-coder-0.5b, ",

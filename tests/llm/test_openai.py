@@ -18,7 +18,7 @@ import pytest
 
 from memory_r1.errors import InvalidInput, ModelUnavailable
 from memory_r1.llm.openai import OpenAILLM
-from memory_r1.types import Message, Prompt
+from memory_r1.types import STEPS, Message, Prompt
 
 KEY = "sk-very-secret-key"
 SCHEMA = {"type": "object", "properties": {"facts": {"type": "array"}}}
@@ -120,6 +120,32 @@ def test_extra_settings_go_into_every_request_and_win(server: Server) -> None:
     with OpenAILLM(server.url, "m", extra={"top_k": 1, "max_tokens": 5}) as llm:
         llm.complete([prompt()])
     assert (server.bodies[0]["top_k"], server.bodies[0]["max_tokens"]) == (1, 5)
+
+
+def played(server: Server, adapters: dict[Any, str | int]) -> list[tuple[str, Any, str | None]]:
+    """(model, adapters) of the request that each step makes, and the adapter that its reply names."""
+    with OpenAILLM(server.url, "m", adapters=adapters) as llm:
+        replies = [llm.complete([Prompt(step, (), None, 9)])[0] for step in STEPS]
+    asked = [(body["model"], body.get("lora")) for body in server.bodies]
+    return [(*one, reply.adapter) for one, reply in zip(asked, replies, strict=True)]
+
+
+def test_a_step_is_played_by_the_adapter_that_a_server_names_and_the_others_by_the_model(server: Server) -> None:
+    assert played(server, {"manage": "my-manager", "answer": "my-answerer"}) == [
+        ("m", None, None),
+        ("my-manager", None, "my-manager"),
+        ("my-answerer", None, "my-answerer"),
+        ("m", None, None),
+    ]
+
+
+def test_a_step_is_played_by_the_adapter_that_llama_cpp_numbers_and_the_others_by_none(server: Server) -> None:
+    assert played(server, {"manage": 1, "answer": 2}) == [
+        ("m", [], None),
+        ("m", [{"id": 1, "scale": 1.0}], "1"),
+        ("m", [{"id": 2, "scale": 1.0}], "2"),
+        ("m", [], None),
+    ]
 
 
 def test_log_probabilities_and_token_ids_are_kept_where_the_server_gives_them(server: Server, llm: OpenAILLM) -> None:
@@ -294,7 +320,7 @@ def test_ctrl_c_stops_at_once_whatever_the_server_does(server: Server, waits_for
     server.answer = answer
     code = f"""
 from memory_r1.llm.openai import OpenAILLM
-from memory_r1.types import Message, Prompt
+from memory_r1.types import STEPS, Message, Prompt
 try:
     OpenAILLM({server.url!r}, "m").complete([Prompt("answer", (Message("user", "Hello"),), None, 9)] * 12)
 except KeyboardInterrupt:

@@ -100,6 +100,10 @@ def run(
     embedder = default_embedder()
     llm = open_llm(model, adapters, untrained, base_url, api_key, context)
     name = llm.model if isinstance(llm, OpenAILLM) else llm.name
+    played = adapters_of_llm(llm)
+    about: dict[str, Any] = {"adapters": played} if played or base_url is None else {}
+    if base_url is None:
+        about["context_tokens"] = context
     found = {}
     with ExitStack() as stack:
         roles = Roles(llm)
@@ -121,7 +125,7 @@ def run(
                 distil=not plain,
                 repaired=repairs is not None,
                 seed=seed,
-                about={"adapters": adapters_of_llm(llm), "context_tokens": context} if base_url is None else {},
+                about=about,
             )
             click.echo(f"{system_name}: {len(chosen.dialogues)} dialogues, {name}", err=True)
             bars = Bars()

@@ -55,7 +55,11 @@ whose_or_all = _ids("everybody's")
 model = options(
     click.option("--model", help="A GGUF file, or a name that `memory-r1 models list` shows. Default: smollm2."),
     click.option(
-        "--adapter", "adapters", multiple=True, metavar="STEP=FILE", help="A LoRA for extract, manage or answer."
+        "--adapter",
+        "adapters",
+        multiple=True,
+        metavar="STEP=LORA",
+        help="A LoRA for extract, manage or answer: a GGUF file; with --base-url, its name or number there.",
     ),
     click.option(
         "--untrained",
@@ -165,9 +169,9 @@ def open_llm(
     from memory_r1.llm.openai import OpenAILLM
 
     if base_url is not None:
-        if model is None or adapters:
-            raise InvalidInput("--base-url needs --model, the name the server knows, and takes no --adapter")
-        return OpenAILLM(base_url, model, api_key=api_key)
+        if model is None:
+            raise InvalidInput("--base-url needs --model, the name the server knows")
+        return OpenAILLM(base_url, model, adapters=dict(map(_served, adapters)), api_key=api_key)
     chosen = chosen_adapters(model, adapters, untrained)
     return EmbeddedLLM(model_file(model or weights.DEFAULT), adapters=chosen, context_tokens=context_tokens)
 
@@ -196,15 +200,21 @@ def model_file(name: str) -> Path:
 
 def adapters_of(given: tuple[str, ...]) -> dict[Step, Path]:
     """--adapter STEP=FILE, as often as it was given."""
-    return dict(map(_adapter, given))
+    return {step: Path(file) for step, file in map(_adapter, given)}
 
 
-def _adapter(given: str) -> tuple[Step, Path]:
-    step, _, file = given.partition("=")
+def _served(given: str) -> tuple[Step, str | int]:
+    """An adapter that a server has: llama.cpp numbers them, others name them."""
+    step, adapter = _adapter(given)
+    return step, int(adapter) if adapter.isdecimal() else adapter
+
+
+def _adapter(given: str) -> tuple[Step, str]:
+    step, _, adapter = given.partition("=")
     for known in STEPS:
-        if step == known and file:
-            return known, Path(file)
-    raise InvalidInput(f"--adapter {given!r} must be STEP=FILE with STEP one of {', '.join(STEPS)}")
+        if step == known and adapter:
+            return known, adapter
+    raise InvalidInput(f"--adapter {given!r} must be STEP=LORA with STEP one of {', '.join(STEPS)}")
 
 
 def entry_id_of(memory: Memory, given: str) -> str:

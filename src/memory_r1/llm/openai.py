@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 import httpx
 
 from memory_r1.errors import InvalidInput, ModelUnavailable
-from memory_r1.types import Prompt, Reply
+from memory_r1.types import STEPS, Prompt, Reply, Step
 
 SchemaMode = Literal["json_schema", "json_object", "none"]
 _Waiting = SimpleQueue[tuple[Prompt, Future[Reply]]]
@@ -55,6 +55,9 @@ class OpenAILLM:
     are tried `retries` times more.
     At most `concurrency` requests run at once. `schema_mode` is how a prompt's schema is asked for: a
     server that refuses it is asked a weaker way, from then on. `extra` goes into every request's body.
+
+    `adapters` names the LoRA that plays a step, as the server knows it: by vLLM's name of a module, which is a model's
+    name, or by llama.cpp's number. Steps that it does not name play by the model alone.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class OpenAILLM:
         base_url: str,
         model: str,
         *,
+        adapters: Mapping[Step, str | int] = MappingProxyType({}),
         api_key: str | None = None,
         timeout: float = 600.0,
         retries: int = 3,
@@ -76,6 +80,10 @@ class OpenAILLM:
             raise InvalidInput(f"base_url must begin with http:// or https://, not {base_url!r}")
         self.base_url = base_url.rstrip("/")
         self.model = model
+        self.adapters: Mapping[Step, str] = {step: str(adapter) for step, adapter in adapters.items()}
+        # Without a word about adapters, llama.cpp applies all that it has.
+        alone: Mapping[str, Any] = {"lora": []} if any(isinstance(one, int) for one in adapters.values()) else {}
+        self._played = {step: _played(adapters[step]) if step in adapters else alone for step in STEPS}
         self.schema_mode: SchemaMode = schema_mode
         self._retries = retries
         self._logprobs = logprobs
@@ -156,7 +164,7 @@ class OpenAILLM:
             response = self._post(self._body(prompt, mode), stopped)
             message = _message(response)
             if response.is_success:
-                return self._reply(response)
+                return self._reply(response, prompt.step)
             if response.status_code in (400, 413) and _OVERFLOW.search(message):
                 return self._overflow(message)
             if response.status_code not in (400, 422) or not _about_format(message) or mode == "none":
@@ -180,7 +188,7 @@ class OpenAILLM:
         elif mode == "json_schema":
             schema = {"name": prompt.step, "schema": prompt.schema, "strict": True}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
-        return body | self._extra
+        return {**body, **self._played[prompt.step], **self._extra}
 
     def _post(self, body: Mapping[str, Any], stopped: threading.Event) -> httpx.Response:
         """The last answer after the retries. Raises ModelUnavailable where there was none."""
@@ -205,7 +213,7 @@ class OpenAILLM:
                 raise self._unavailable("was not asked again: nobody waits for the reply any more")
         raise AssertionError("the last attempt returns or raises")
 
-    def _reply(self, response: httpx.Response) -> Reply:
+    def _reply(self, response: httpx.Response, step: Step) -> Reply:
         try:
             data = response.json()
             choice, usage = data["choices"][0], data.get("usage") or {}
@@ -217,6 +225,7 @@ class OpenAILLM:
                 completion_tokens=int(usage.get("completion_tokens") or 0),
                 stop="length" if choice.get("finish_reason") == "length" else "end",
                 model=data.get("model") or self.model,
+                adapter=self.adapters.get(step),
                 prompt_ids=data.get("prompt_token_ids"),
                 token_ids=ids if ids and None not in ids else None,
                 logprobs=[float(token["logprob"]) for token in tokens] or None,
@@ -256,6 +265,11 @@ class OpenAILLM:
         """Text without the key: some servers repeat it in their errors, and a URL may hold a password."""
         text = re.sub(r"//[^/@\s]+@", "//***@", text)
         return text.replace(self._key, "***") if self._key else text
+
+
+def _played(adapter: str | int) -> Mapping[str, Any]:
+    """What a request says to be answered with an adapter."""
+    return {"model": adapter} if isinstance(adapter, str) else {"lora": [{"id": adapter, "scale": 1.0}]}
 
 
 def _wait(futures: Sequence[Future[Reply]]) -> None:
