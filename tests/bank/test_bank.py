@@ -205,14 +205,15 @@ def test_filters_narrow_a_search_within_its_scope(bank: MemoryBank) -> None:
     assert texts(bank, filters={"NOT": {"topic": "travel"}}) == ["tea at home"]
 
 
-def test_half_of_the_hits_are_of_each_of_two_speakers(bank: MemoryBank) -> None:
+def test_half_of_the_hits_are_of_each_of_two_speakers_whom_the_question_names(bank: MemoryBank) -> None:
     bank.add_many(
         [NewEntry(f"tea number {number}", ANN, "Ann") for number in range(20)]
         + [NewEntry(f"a word about tea and much else {number}", ANN, "Bo") for number in range(5)]
     )
-    speakers = [hit.entry.speaker for hit in bank.search("tea number", ANN, 6, per_speaker=True)]
+    speakers = [hit.entry.speaker for hit in bank.search("tea number: Ann or Bo?", ANN, 6, by_speaker=True)]
     assert sorted(map(str, speakers)) == ["Ann", "Ann", "Ann", "Bo", "Bo", "Bo"]
-    assert {hit.entry.speaker for hit in bank.search("tea number", ANN, 6)} == {"Ann"}
+    assert {hit.entry.speaker for hit in bank.search("tea number", ANN, 6, by_speaker=True)} == {"Ann"}
+    assert {hit.entry.speaker for hit in bank.search("Has Bo tea?", ANN, 5, by_speaker=True)} == {"Bo"}
 
 
 def test_an_agent_finds_its_entries_in_every_users_home_and_no_others(bank: MemoryBank) -> None:

@@ -6,7 +6,8 @@ one is dead, so that a refresh costs what changed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,10 +17,15 @@ from memory_r1.bank.postings import BM25_B as BM25_B
 from memory_r1.bank.postings import BM25_K1 as BM25_K1
 from memory_r1.bank.postings import Postings, bm25
 from memory_r1.bank.rows import entry_of
+from memory_r1.bank.terms import words
 from memory_r1.bank.vectors import Vectors
 from memory_r1.types import MemoryEntry
 
 RRF_CONSTANT = 5.0
+UNNAMED = 1 / 1.4
+"""What the score of an entry of another speaker is worth where the question names one. This and the constant of rank
+fusion were chosen on LoCoMo's train and validation dialogues (docs/evaluation.md)."""
+
 _TAIL_SHARE, _TAIL_ROWS = 0.05, 256
 _GROUP = 32  # scores of which one stands for all
 _ROW_BYTES = 700  # what Python keeps of an entry beside its text, its words and its vector, about
@@ -148,13 +154,14 @@ class HomeIndex:
         now: float,
         *,
         keys: NDArray[np.int64] | None = None,
-        per_speaker: bool = False,
+        asked: Collection[str] = (),
         of: Sequence[str | None] | None = None,
     ) -> list[Hit]:
-        """The best `k` hits, best first; half of them of each speaker when `per_speaker` and there are just two.
+        """The best `k` hits, best first.
 
         `vector` or `terms` may be None to rank by the other alone. `keys`: only these entries; `of`: only these
-        speakers'.
+        speakers'. `asked`: the words of a question; entries of speakers whom it names count for more, and where it
+        names both of two, half of the hits are of each.
         """
         if not self._row_of:
             return []
@@ -163,12 +170,8 @@ class HomeIndex:
             allowed &= np.isin(self._keys[: self._count], keys)
         if of is not None:
             allowed &= np.isin(self._speaker[: self._count], [self._speakers.get(speaker, -1) for speaker in of])
-        groups = [allowed]
-        if per_speaker:
-            speakers = np.unique(self._speaker[: self._count][allowed])
-            if len(speakers) == 2:
-                k = (k + 1) // 2
-                groups = [allowed & (self._speaker[: self._count] == speaker) for speaker in speakers]
+        groups, weight = self._by_speaker(allowed, asked)
+        share = -(-k // len(groups))
         similarity = np.zeros(self._count, dtype=np.float32)
         if vector is not None:
             similarity = self._vectors.cosines(vector)
@@ -177,14 +180,39 @@ class HomeIndex:
         for group in groups:
             rankings = []
             if vector is not None:
-                rankings.append(_ranking(np.where(group, similarity, -np.inf), k))
+                rankings.append(_ranking(np.where(group, similarity, -np.inf), share))
             if text is not None:
-                rankings.append(_ranking(np.where(group & (text > 0), text, -np.inf), k))
-            found.append([part[:k] for part in _fuse(rankings)])
+                rankings.append(_ranking(np.where(group & (text > 0), text, -np.inf), share))
+            rows, scores = _fuse(rankings)
+            if weight is not None:
+                scores = scores * weight[rows]
+                best = np.argsort(-scores, kind="stable")
+                rows, scores = rows[best], scores[best]
+            found.append((rows[:share], scores[:share]))
         rows, scores = map(np.concatenate, zip(*found, strict=True))
         best = np.lexsort((self._keys[rows], -similarity[rows], -scores))
         rows, scores = rows[best], scores[best]
         return list(map(Hit, self._keys[rows].tolist(), scores.tolist(), similarity[rows].tolist()))
+
+    def _by_speaker(
+        self, allowed: NDArray[np.bool_], asked: Collection[str]
+    ) -> tuple[list[NDArray[np.bool_]], NDArray[np.float64] | None]:
+        """(groups, weight) of rows: groups that get an equal share of the hits, and what a row's score is worth."""
+        named = [code for name, code in self._speakers.items() if asked and name and _first_word(name) in asked]
+        if not named:
+            return [allowed], None
+        speaker = self._speaker[: self._count]
+        present = np.flatnonzero(np.bincount(speaker[allowed], minlength=len(self._speakers)))
+        others = np.setdiff1d(present, named)
+        if len(present) == 2 and not len(others):
+            return [allowed & (speaker == one) for one in present], None
+        return [allowed], np.where(np.isin(speaker, others), UNNAMED, 1.0)
+
+
+@lru_cache(maxsize=4096)
+def _first_word(name: str) -> str:
+    """What people are asked about by."""
+    return next(iter(words(name)), "")
 
 
 def _ranking(scores: NDArray[np.floating], k: int) -> NDArray[np.int64]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,7 @@ class Retriever:
         narrowed: tuple[str, list[Any]],
         filtered: bool,
         *,
-        per_speaker: bool,
+        asked: Collection[str],
         of: Sequence[str | None] | None,
     ) -> list[tuple[int, Retrieved]]:
         """(key, retrieved) of the `k` best entries, best first. `narrowed`: the SQL of scope and filter."""
@@ -51,7 +51,7 @@ class Retriever:
                 rows = db.execute(f"SELECT key FROM entry WHERE home = ? AND {narrowed[0]}", (home, *narrowed[1]))
                 keys = np.fromiter((row[0] for row in rows), dtype=np.int64)
             index = self._index(db, home)
-            hits = index.search(vector, terms, k, now, keys=keys, per_speaker=per_speaker, of=of)
+            hits = index.search(vector, terms, k, now, keys=keys, asked=asked, of=of)
             found += [(key, Retrieved(index.entry(key), score, similarity)) for key, score, similarity in hits]
         if len(homes) > 1:
             found.sort(key=lambda item: (-item[1].score, -item[1].similarity))
