@@ -102,7 +102,7 @@ def test_the_result_has_every_figure_by_hand(data: Dataset, tmp_path: Path) -> N
 
 def test_only_locomos_test_dialogues_are_a_test_and_only_locomo_has_a_goal(data: Dataset) -> None:
     other = replace(data.split("train"), name="other")
-    result = run(other, HashEmbedder(), modes=["hybrid"])
+    result = run(other, HashEmbedder(), rankings=["hybrid"])
     assert (list(result["all"]), "test" in result, result["goals"]) == (["hybrid"], False, [])
     assert "goal" not in table(result)
 
@@ -116,6 +116,6 @@ def test_a_data_set_without_evidence_is_refused(data: Dataset) -> None:
 @pytest.mark.locomo
 @pytest.mark.skipif("MEMORY_R1_LOCOMO" not in os.environ, reason="set MEMORY_R1_LOCOMO to the path of locomo10.json")
 def test_text_search_finds_half_of_what_locomo_asks_for() -> None:
-    result = run(load(os.environ["MEMORY_R1_LOCOMO"]), HashEmbedder(), modes=["text"])
+    result = run(load(os.environ["MEMORY_R1_LOCOMO"]), HashEmbedder(), rankings=["text"])
     assert result["all"]["text"]["questions"] == 1536
     assert result["all"]["text"]["recall_per_question"]["10"] > 0.5

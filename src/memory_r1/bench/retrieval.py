@@ -27,7 +27,9 @@ CUTOFFS = (5, 10, 30, 60)
 GOAL = 0.70  # hybrid recall at 10 over all dialogues
 
 Mode = Literal["text", "vector", "hybrid"]
-MODES: tuple[Mode, ...] = ("text", "vector", "hybrid")
+Ranking = Literal[Mode, "by speaker"]
+RANKINGS: tuple[Ranking, ...] = ("text", "vector", "hybrid", "by speaker")
+"""The bank's modes, and what `ask` does: hybrid, where entries of whom the question names count for more."""
 Progress = Callable[[str], None]
 
 
@@ -59,13 +61,17 @@ def fill(bank: MemoryBank, dialogue: Dialogue) -> None:
     )
 
 
-def search(bank: MemoryBank, questions: Iterable[Question], mode: Mode) -> list[Found]:
+def search(bank: MemoryBank, questions: Iterable[Question], ranking: Ranking) -> list[Found]:
     """Where the gold turns of each question with any are; questions without evidence say nothing of a search."""
     found = []
     for question in questions:
         if not question.evidence:
             continue
-        hits = bank.search(question.text, Scope(user_id=question.dialogue), max(CUTOFFS), mode=mode)
+        scope, k = Scope(user_id=question.dialogue), max(CUTOFFS)
+        if ranking == "by speaker":
+            hits = bank.search(question.text, scope, k, by_speaker=True)
+        else:
+            hits = bank.search(question.text, scope, k, mode=ranking)
         place_of = {hit.entry.metadata["turn"]: place for place, hit in enumerate(hits)}
         places = tuple(place_of.get(turn) for turn in question.evidence)
         found.append(Found(question.id, question.dialogue, question.category, places))
@@ -92,7 +98,7 @@ def interval(found: Sequence[Found], k: int, seed: int) -> tuple[float, float]:
 
 
 def scores(found: Sequence[Found], categories: Sequence[str], seed: int) -> dict[str, Any]:
-    """Every figure of one mode over some dialogues, by cut-off."""
+    """Every figure of one ranking over some dialogues, by cut-off."""
     return {
         "questions": len(found),
         "gold_turns": sum(len(one.places) for one in found),
@@ -114,24 +120,24 @@ def run(
     progress: Progress | None = None,
     *,
     seed: int = 0,
-    modes: Sequence[Mode] = MODES,
+    rankings: Sequence[Ranking] = RANKINGS,
 ) -> dict[str, Any]:
     """Measure, write retrieval.json and retrieval.png into the folder `out`, and return the result.
 
-    "all" and "test" hold the `scores` by mode, "records" the places of the gold turns of every question, without
+    "all" and "test" hold the `scores` by ranking, "records" the places of the gold turns of every question, without
     any text of the data set. Raises InvalidInput for a data set that names no evidence.
     """
     if not any(question.evidence for question in data.answerable):
         raise InvalidInput(f"{data.name} does not say which turns tell the answers, so recall cannot be measured on it")
     say = progress or (lambda _: None)
-    found: dict[str, list[Found]] = {mode: [] for mode in modes}
+    found: dict[str, list[Found]] = {ranking: [] for ranking in rankings}
     with MemoryBank(embedder=embedder) as bank:
         for dialogue in data.dialogues:
             say(f"{dialogue.id}: {len(dialogue.turns)} turns")
             fill(bank, dialogue)
             questions = data.of([dialogue.id]).answerable
-            for mode in modes:
-                found[mode] += search(bank, questions, mode)
+            for ranking in rankings:
+                found[ranking] += search(bank, questions, ranking)
     result: dict[str, Any] = {
         "benchmark": "retrieval",
         **results.provenance(),
@@ -140,6 +146,7 @@ def run(
             "embedder": embedder.name,
             "entry": "(D Month YYYY) Speaker: text [shares a photo: caption]",
             "rrf_constant": bank_index.RRF_CONSTANT,
+            "unnamed": round(bank_index.UNNAMED, 4),
             "bm25": {"k1": bank_index.BM25_K1, "b": bank_index.BM25_B},
             "tuned_on": [*data.splits.get("train", ()), *data.splits.get("validation", ())],
             "seed": seed,
@@ -148,13 +155,17 @@ def run(
     }
     for name in ("all", "test"):
         ids = set(data.splits.get(name, ()))
-        of = {mode: [one for one in found[mode] if one.dialogue in ids] for mode in modes}
+        of = {ranking: [one for one in found[ranking] if one.dialogue in ids] for ranking in rankings}
         if all(of.values()):
-            result[name] = {mode: scores(of[mode], data.categories, seed) for mode in modes}
+            result[name] = {ranking: scores(of[ranking], data.categories, seed) for ranking in rankings}
     result["goals"] = _goals(result) if data.name == "locomo" else []
     result["records"] = [
-        {"question": one.question, "category": one.category, "places": {mode: found[mode][i].places for mode in modes}}
-        for i, one in enumerate(found[modes[0]])
+        {
+            "question": one.question,
+            "category": one.category,
+            "places": {ranking: found[ranking][i].places for ranking in rankings},
+        }
+        for i, one in enumerate(found[rankings[0]])
     ]
     if out:
         results.save(result, out, plot, say)
@@ -180,10 +191,10 @@ def table(result: Mapping[str, Any]) -> str:
         if name not in result:
             continue
         rows = []
-        for mode, score in result[name].items():
+        for ranking, score in result[name].items():
             low_high = [f"{low:.3f}-{high:.3f}" for low, high in score["interval_95"].values()]
             rows += [
-                [f"{mode}, gold turns found", *_cells(score["recall"])],
+                [f"{ranking}, gold turns found", *_cells(score["recall"])],
                 ["  95 % interval", *low_high],
                 ["  mean over questions", *_cells(score["recall_per_question"])],
                 *([f"  {category}", *_cells(recalls)] for category, recalls in score["by_category"].items()),
@@ -207,14 +218,14 @@ def plot(result: Mapping[str, Any], path: Path) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     found = result["all"]
     categories = list(result["config"]["data"]["questions"])
-    for place, (mode, score) in enumerate(found.items()):
+    for place, (ranking, score) in enumerate(found.items()):
         values = np.array([score["recall"][str(k)] for k in CUTOFFS])
         low, high = np.array([score["interval_95"][str(k)] for k in CUTOFFS]).T
         x = np.array(CUTOFFS) * (1 + 0.04 * (place - (len(found) - 1) / 2))  # beside each other
-        left.errorbar(x, values, np.maximum([values - low, high - values], 0), fmt="o-", capsize=3, label=mode)
+        left.errorbar(x, values, np.maximum([values - low, high - values], 0), fmt="o-", capsize=3, label=ranking)
         shares = [score["by_category"].get(name, {}).get("10", 0.0) for name in categories]
-        bars = np.arange(len(categories)) + (place - (len(found) - 1) / 2) * 0.27
-        right.bar(bars, shares, 0.25, label=mode)
+        bars = np.arange(len(categories)) + (place - (len(found) - 1) / 2) * 0.2
+        right.bar(bars, shares, 0.18, label=ranking)
     left.set(xscale="log", ylim=(0, 1), xlabel="entries retrieved", ylabel="share of gold evidence turns found")
     left.set_xticks(CUTOFFS, [str(k) for k in CUTOFFS], minor=False)
     left.minorticks_off()
