@@ -83,7 +83,8 @@ def figures(store: dict[str, Any], retrieval: dict[str, Any], remember: dict[str
     for faster in store.get("mem0", {}).get("times_faster", ()):
         if faster["entries"] == 10_000:
             rows.append(("an add, beside Mem0 2.2.1 with local Qdrant", f"{faster['add']:.0f} times faster"))
-            rows.append(("a search, beside the same", f"{faster['vector']:.0f} times faster"))
+            rows.append(("a search by vector, beside the same", f"{faster['vector']:.0f} times faster"))
+            rows.append(("a search by vector and words, beside the same", f"{faster['hybrid']:.0f} times faster"))
     asked = retrieval["all"]["by speaker"]
     low, high = asked["interval_95"]["10"]
     recall = f"{asked['recall']['10']:.3f} ({low:.3f}-{high:.3f})"

@@ -21,7 +21,7 @@ locomo, validation, first 3 sessions: 24 questions, 4 of them about what was nev
 Every system: model Tiny-1B, embedder e5-small-int8, seed 0, distil yes.
 Not the same k: memory-r1, untrained: 12; RAG, hybrid, turns: 12; full context: none.
 Scores are per cent: F1 the paper's, over sets of lower-cased words; B1 BLEU-1, J the lenient judge.
-In brackets: 95 % intervals, dialogues resampled.
+In brackets: 95 % intervals, questions resampled.
 full context deviates: the oldest turns are left out where the context is full
 
 F1 / B1 / J
@@ -36,15 +36,15 @@ full context            100.0 / 80.0 / -       0.0 / 0.0 / -       0.0 / 0.0 / -
 Over all questions
 system                       F1 (95 %)  F1 macro    B1  F1 LoCoMo    EM     J  J strict  abstained  unreadable  words
 --------------------  ----------------  --------  ----  ---------  ----  ----  --------  ---------  ----------  -----
-memory-r1, untrained  65.0 (62.0-68.0)      61.3  52.0       65.0  55.0  80.0      55.0  25.0 of 4         4.2    2.2
-RAG, hybrid, turns    40.0 (36.0-44.0)      41.2  32.0       40.0  30.0  55.0      30.0  50.0 of 4        12.5    2.2
-full context          41.0 (34.0-48.0)      38.1  32.8       41.0  35.0     -         -  75.0 of 4        16.7    2.2
+memory-r1, untrained  65.0 (47.0-83.0)      61.3  52.0       65.0  55.0  80.0      55.0  25.0 of 4         4.2    2.2
+RAG, hybrid, turns    40.0 (22.0-59.0)      41.2  32.0       40.0  30.0  55.0      30.0  50.0 of 4        12.5    2.2
+full context          41.0 (22.0-62.0)      38.1  32.8       41.0  35.0     -         -  75.0 of 4        16.7    2.2
 
 F1 of memory-r1, untrained over that of
-system              points            95 %  resamples above 0, %
-------------------  ------  --------------  --------------------
-RAG, hybrid, turns   +25.0  +24.0 to +26.0                 100.0
-full context         +24.0  +14.0 to +34.0                 100.0
+system              points           95 %  resamples above 0, %
+------------------  ------  -------------  --------------------
+RAG, hybrid, turns   +25.0  -1.0 to +51.0                  96.7
+full context         +24.0  -4.0 to +51.0                  95.0
 
 A question costs
 system                tokens  prompt  reply  find ms, p50 / p95  answer s, p50 / p95
@@ -121,7 +121,8 @@ def test_with_the_data_the_tables_say_where_answers_go_wrong(folders: list[Path]
     assert wrong.title == "Where answers go wrong (right: an F1 of 0.5 and more)"
     assert wrong.head == ["system", *CAUSES]
     assert [row[0] for row in wrong.rows] == ["memory-r1, untrained", "RAG, hybrid, turns", "full context"]
-    assert [sum(map(int, row[1:])) for row in wrong.rows] == [20, 20, 20]
+    assert [row[2] for row in wrong.rows] == ["-", "-", "-"]  # none says which turns it wrote down
+    assert [sum(int(cell) for cell in row[1:] if cell != "-") for row in wrong.rows] == [20, 20, 20]
     right = [sum(one["scores"].get("f1", 0) >= 0.5 for one in run.records.values()) for run in report.load(folders)]
     assert [int(row[1]) for row in wrong.rows] == right
 

@@ -51,9 +51,9 @@ def test_recall_counts_gold_turns_or_the_mean_over_questions() -> None:
 
 
 def test_the_interval_draws_whole_dialogues() -> None:
-    found = [Found("a", "x", "multi-hop", (0, 1, 2)), Found("b", "y", "multi-hop", (None,))]
-    assert interval(found, 5, seed=0) == (0.0, 1.0)
-    assert interval(found[:1], 5, seed=0) == (1.0, 1.0)
+    found = [Found(name, name, "multi-hop", (0, None)) for name in "abcde"]
+    assert interval(found, 5, seed=0) == (0.5, 0.5)  # alike, whatever their turns
+    assert interval([replace(one, dialogue="a") for one in found], 5, seed=0) == (0.2, 0.8)
 
 
 def test_an_entry_says_when_and_who(data: Dataset) -> None:
@@ -88,7 +88,7 @@ def test_the_result_has_every_figure_by_hand(data: Dataset, tmp_path: Path) -> N
         "temporal": dict.fromkeys(("5", "10", "30", "60"), 0.0),
         "single-hop": dict.fromkeys(("5", "10", "30", "60"), 1.0),
     }
-    assert everywhere["interval_95"]["10"] == (0.75, 0.75)  # the dialogues are alike
+    assert everywhere["interval_95"]["10"] == (0.5, 1.0)  # of three dialogues the gold turns are drawn
     assert result["all"]["vector"]["recall"]["10"] == 1.0  # six turns are all among the first ten
     assert result["test"]["hybrid"]["questions"] == 3
     assert [(goal["value"], goal["goal"], goal["met"]) for goal in result["goals"]] == [(1.0, 0.7, True)] * 2

@@ -27,27 +27,31 @@ def test_a_macro_mean_counts_categories_alike_and_a_micro_mean_questions() -> No
 
 
 def test_whole_dialogues_are_drawn() -> None:
-    # a has three rights, b one wrong: of the four equally likely draws aa gives 1, ab and ba 3/4, bb 0.
-    assert interval([1, 1, 1, 0], ["a", "a", "a", "b"], seed=0) == Interval(0.0, 1.0, "dialogue")
+    # One of five dialogues is wrong: it is drawn k times of five with binomial chances, 0 in 33 % and 3 or more in 6 %,
+    # 4 or more in 0.7 %, so that 2.5 % of the draws lie at or below 2/5.
+    found = interval([1, 1, 1, 1, 1, 1, 1, 1, 0, 0], list("aabbccddee"), seed=0)
+    assert found == Interval(pytest.approx(0.4), 1.0, "dialogue")
     # Dialogues that are alike leave nothing to chance, whatever their questions.
-    assert interval([1, 0, 0, 1], ["a", "a", "b", "b"], seed=0) == Interval(0.5, 0.5, "dialogue")
+    assert interval([1, 0] * 5, list("aabbccddee"), seed=0) == Interval(0.5, 0.5, "dialogue")
 
 
 def test_a_dialogue_weighs_by_its_questions() -> None:
     # b's share is 1/3 of 3 questions, a's 1 of 1. A draw has i times a and 2-i times b; of the means 1 (aa),
     # (1 + 1)/(1 + 3) = 1/2 (ab) and 1/3 (bb), none is their plain average 2/3.
-    drawn = [interval([1, 1, 0, 0], ["a", "b", "b", "b"], seed, resamples=1) for seed in range(50)]
-    assert {round(one.low, 4) for one in drawn} == {1.0, 0.5, 0.3333}
-    assert all(one.low == one.high for one in drawn)
+    values, groups = [1, 1, 0, 0] + [0] * 3, ["a", "b", "b", "b", "c", "d", "e"]
+    means = {round(interval(values, groups, seed, resamples=1).low, 4) for seed in range(2000)}
+    # i draws of a (one right of one), j of b (one right of three), the rest wrong, one each; five times a is rare.
+    assert means | {1.0} == {round((i + j) / (5 + 2 * j), 4) for i in range(6) for j in range(6 - i)}
 
 
-def test_with_one_dialogue_its_questions_are_drawn_and_the_interval_says_so() -> None:
+@pytest.mark.parametrize("dialogues", [1, 2, 4])
+def test_of_few_dialogues_the_questions_are_drawn_and_the_interval_says_so(dialogues: int) -> None:
     # The mean of 100 draws of a fair 0/1 has a standard deviation of .05: about .5 - 1.96 * .05 to .5 + 1.96 * .05.
-    found = interval([0, 1] * 50, ["a"] * 100, seed=0)
+    found = interval([0, 1] * 50, [str(i % dialogues) for i in range(100)], seed=0)
     assert found == Interval(pytest.approx(0.402, abs=0.011), pytest.approx(0.598, abs=0.011), "question")
 
 
-@given(st.lists(st.tuples(st.floats(0, 1), st.sampled_from("abc")), min_size=1, max_size=20), st.integers(0, 99))
+@given(st.lists(st.tuples(st.floats(0, 1), st.sampled_from("abcdefg")), min_size=1, max_size=20), st.integers(0, 99))
 def test_an_interval_is_the_same_for_a_seed_and_lies_within_the_values(
     scored: list[tuple[float, str]], seed: int
 ) -> None:
@@ -58,9 +62,9 @@ def test_an_interval_is_the_same_for_a_seed_and_lies_within_the_values(
 
 
 def test_a_paired_difference_is_of_the_same_questions() -> None:
-    # By dialogue: a +1 on 1 question, b 0 on 1. Draws: aa 1, ab and ba 1/2, bb 0; three of four are above 0.
-    found = paired_difference([1, 1], [0, 1], ["a", "b"], seed=0)
-    assert found == Difference(0.5, Interval(0.0, 1.0, "dialogue"), pytest.approx(0.75, abs=0.02))
+    # One dialogue of five is better by 1, the others alike: a draw of five has it with a chance of 1 - .8 ** 5 = .672.
+    found = paired_difference([1, 1, 0, 1, 0], [0, 1, 0, 1, 0], list("abcde"), seed=0)
+    assert found == Difference(0.2, Interval(0.0, pytest.approx(0.6), "dialogue"), pytest.approx(0.672, abs=0.02))
     # What is the same for every question is certain, however much the questions differ.
     steady = paired_difference([0.9, 0.2, 0.5], [0.8, 0.1, 0.4], ["a", "b", "c"], seed=0)
     assert (steady.mean, steady.interval.low, steady.interval.high) == pytest.approx((0.1, 0.1, 0.1))

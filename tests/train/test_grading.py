@@ -20,6 +20,7 @@ from memory_r1.train.evaluate import (
     placed_examples,
     read_result,
     result,
+    spread,
     summary,
     table,
 )
@@ -90,6 +91,11 @@ def test_a_perfect_agent_has_full_marks_in_every_step() -> None:
     }
     assert all(measure["mean"] == 1.0 for found in steps.values() for measure in found["measures"].values())
     assert {group["mean"] for group in steps["manage"]["by_operation"].values()} == {1.0}
+
+
+def test_a_limit_spreads_over_all_dialogues() -> None:
+    assert spread(range(10), 4) == [0, 2, 5, 7]
+    assert spread(range(3), 4) == [0, 1, 2]
 
 
 def test_free_replies_are_asked_for_without_a_schema() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from dialogues import DATA, EMBEDDER, JUNE, MAY, teacher
+from dialogues import DATA, EMBEDDER, JUNE, MAY, PETS, pets_teacher, teacher
 from disk import full_disk
 
+from memory_r1.bench.data import Question
 from memory_r1.errors import CheckpointFailed, InvalidInput
 from memory_r1.testing import ScriptedLLM
 from memory_r1.train.samples import (
@@ -17,6 +19,7 @@ from memory_r1.train.samples import (
     ManagerSample,
     Remembering,
     answer_samples,
+    asked_of,
     bank_of,
     contents,
     manager_samples,
@@ -41,6 +44,25 @@ def test_a_question_is_asked_after_the_last_turn_of_its_evidence() -> None:
 def test_turns_that_need_no_decision_are_left_out() -> None:
     """With "every", the turns 1:1 and 2:1 have questions too, but nothing is related to them in the bank before."""
     assert [sample.id for sample in manager_samples(DATA, teacher(), EMBEDDER, link="every")] == ["d1/2:2"]
+
+
+def test_a_turn_that_nothing_asks_about_is_played_for_what_it_may_cost() -> None:
+    """The bike is asked about after its turn; without that question what is left is whether the cat is still known."""
+    cat, bike = PETS.questions
+    unasked = replace(PETS, questions=(cat,))
+    assert [one.questions for one in manager_samples(PETS, pets_teacher(), EMBEDDER)] == [
+        (asked_of(bike), asked_of(cat))
+    ]
+    assert [one.questions for one in manager_samples(unasked, pets_teacher(), EMBEDDER)] == [(asked_of(cat),)]
+    assert list(manager_samples(unasked, pets_teacher(), EMBEDDER, guarded=0)) == []
+
+
+def test_what_a_turn_takes_back_may_be_asked_about_after_it() -> None:
+    gone = Question("gone", "d2", "Which colour is Ann's bike?", "", "adversarial", ("2:1",), answerable=False)
+    sold = replace(PETS, questions=(gone,))
+    assert list(manager_samples(sold, pets_teacher(), EMBEDDER)) == []
+    [bike] = manager_samples(sold, pets_teacher(), EMBEDDER, unanswerable=True)
+    assert bike.questions == (asked_of(gone),)
 
 
 def test_the_window_is_what_the_bank_is_built_from() -> None:

@@ -338,11 +338,13 @@ def _wrong(runs: Sequence[Run], data: Dataset) -> Table:
         if not any(one.get("turn") for record in asked.values() for one in record["retrieved"]):
             continue
         read, distilled = run.result.get("read") or {}, bool(run.config.get("distil", True))
+        written = {record["dialogue"]: read.get(record["dialogue"], {}).get("written") for record in asked.values()}
         causes = [
-            cause(record, evidence[name], read.get(record["dialogue"], {}).get("written"), distilled=distilled)
+            cause(record, evidence[name], written[record["dialogue"]], distilled=distilled)
             for name, record in asked.items()
         ]
-        rows.append([run.title, *(f"{causes.count(one):,}" for one in CAUSES)])
+        unknown = {"not written"} if None in written.values() else set()  # such answers are among "not found"
+        rows.append([run.title, *("-" if one in unknown else f"{causes.count(one):,}" for one in CAUSES)])
     return Table(f"Where answers go wrong (right: an F1 of {RIGHT:g} and more)", ["system", *CAUSES], rows)
 
 

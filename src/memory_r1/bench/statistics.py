@@ -15,6 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from memory_r1.errors import InvalidInput
 
 RESAMPLES = 10_000
+FEWEST = 5
+"""Groups below which their values are drawn: of two to four, the 95 % interval holds the truth in 60 to 83 %."""
 
 Unit = Literal["dialogue", "question"]
 Floats = NDArray[np.float64]
@@ -62,8 +64,8 @@ def interval(
 ) -> Interval:
     """95 % bootstrap interval of `micro_mean`: whole groups are drawn: questions on one dialogue are alike.
 
-    With one group its values are drawn instead, which says nothing of how much another dialogue would differ: `unit`
-    tells. Raises InvalidInput when there are no values.
+    Of fewer than FEWEST groups the values are drawn instead, which says nothing of how much another dialogue would
+    differ: `unit` tells. Raises InvalidInput when there are no values.
     """
     means_R, unit = _resampled(values_N, groups_N, seed, resamples)
     return _interval(means_R, unit)
@@ -100,7 +102,7 @@ def _resampled(
     values_N = _values(values_N)
     _, sums_G, counts_G = _by_group(values_N, groups_N)
     unit: Unit = "dialogue"
-    if len(sums_G) == 1:
+    if len(sums_G) < FEWEST:
         sums_G, counts_G, unit = values_N, np.ones_like(values_N), "question"
     drawn_RG = np.random.default_rng(seed).integers(0, len(sums_G), (resamples, len(sums_G)))
     return sums_G[drawn_RG].sum(axis=1) / counts_G[drawn_RG].sum(axis=1), unit

@@ -189,7 +189,7 @@ def parity(
 )
 @click.option("--family", "families", multiple=True, help="Worlds about this alone, as dogs; may be repeated.")
 @click.option("--about", help="Only what is about this, as dogs.second.")
-@click.option("--limit", type=click.IntRange(1), help="At most so many prompts of each step.")
+@click.option("--limit", type=click.IntRange(1), help="So many prompts of each step, spread over all.")
 @click.option("--examples", type=_file, help="Grade on a file of `train examples` instead.")
 @click.option("--against", type=_file, help="An earlier --out: say how much better this is, prompt by prompt.")
 @click.option("--seed", default=0, show_default=True)
@@ -245,10 +245,11 @@ def evaluate(
     if not chosen:
         raise click.UsageError(f"no prompt is about {about!r} there; `by_about` of a result without --about names all")
     if limit is not None:
-        chosen = [one for step in steps for one in [c for c in chosen if c.example.prompt.step == step][:limit]]
+        of_each = ([one for one in chosen if one.example.prompt.step == step] for step in steps)
+        chosen = [one for of_step in of_each for one in grading.spread(of_step, limit)]
     with click.progressbar(length=len(chosen), label="asking", file=sys.stderr, show_pos=True) as bar:
         graded = list(grading.evaluate(chosen, llm, free=free, progress=bar.update))
-    what = {"model": model or DEFAULT, "adapters": played, "dialogues": dialogues, "seed": seed}
+    what = {"model": model or DEFAULT, "adapters": played, "seed": seed}
     done = grading.result(graded, what | {"free": free, "families": list(families), "about": about})
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)

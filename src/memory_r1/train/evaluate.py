@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from memory_r1.answer import parse_answer
 from memory_r1.bench.metrics import abstained, exact_match, f1
@@ -37,6 +37,8 @@ MEASURES: dict[Step, str] = {"extract": "facts", "manage": "decision", "answer":
 """The figure by which each step is mostly judged."""
 
 BATCH = 32
+
+T = TypeVar("T")
 
 
 class Graded(NamedTuple):
@@ -138,6 +140,13 @@ def _answer(example: Example, reply: str) -> dict[str, float]:
     }
 
 
+def spread(placed: Sequence[T], limit: int) -> list[T]:
+    """At most `limit` of them in their order, evenly from the first to the last: of all dialogues, not the first."""
+    if len(placed) <= limit:
+        return list(placed)
+    return [placed[number * len(placed) // limit] for number in range(limit)]
+
+
 def summary(graded: Sequence[Graded], seed: int = 0) -> dict[str, Any]:
     """By step: each measure's mean with its interval over dialogues, and the step's main measure by what it is about.
 
@@ -151,6 +160,7 @@ def summary(graded: Sequence[Graded], seed: int = 0) -> dict[str, Any]:
         names = sorted({name for one in of_step for name in one.grades}, key=lambda name: (name != main, name))
         steps[step] = {
             "examples": len(of_step),
+            "dialogues": len({one.dialogue for one in of_step}),
             "measures": {name: _measured([one for one in of_step if name in one.grades], name, seed) for name in names},
             "by_about": _by(of_step, main, lambda one: one.example.about),
         }

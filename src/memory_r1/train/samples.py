@@ -159,8 +159,9 @@ def manager_samples(
     link: Link = "last",
     related: int = RELATED,
     guarded: int = GUARDED,
+    unanswerable: bool = False,
 ) -> Iterator[ManagerSample]:
-    """A sample for each turn that questions are linked to and that needs a decision.
+    """A sample for each turn that needs a decision and after which there is something to ask.
 
     The bank before a turn is what `llm`, greedy, makes of the `window` turns before it, beginning with nothing (the
     paper's text says 24, its algorithm 50). A question is linked to the last turn of its evidence, or with "every" to
@@ -168,14 +169,18 @@ def manager_samples(
 
     At most `guarded` questions come besides that earlier turns answered, out of memories that the manager is shown and
     so may wipe: with the linked ones alone, an UPDATE that puts the new fact in the place of another would cost
-    nothing. 0 leaves them out, as the paper does.
+    nothing. They are also asked after turns that no question is linked to: what is said once more is asked about where
+    it was first told, and its NOOP would else never be learned. 0 leaves them out, as the paper does.
+
+    `unanswerable` links those questions, too, that nothing answers any more: after a turn that takes a thing back,
+    abstaining is right, which a DELETE makes possible.
     """
     teacher = Remembering(llm)
     for dialogue in data.dialogues:
-        linked = linked_to(dialogue, data.answerable, link)
+        linked = linked_to(dialogue, data.questions if unanswerable else data.answerable, link)
         turns = dialogue.turns
         for place, turn in enumerate(turns):
-            if turn.id not in linked or not (facts := facts_of(turn, teacher)):
+            if not (turn.id in linked or guarded) or not (facts := facts_of(turn, teacher)):
                 continue
             before = turns[max(0, place - window) : place]
             with replayed(before, teacher, embedder, related) as bank:
@@ -183,8 +188,8 @@ def manager_samples(
                 earlier = told_by(before, dialogue, data.answerable)
                 risked = at_risk(bank, facts, earlier, written_by(bank), related)[:guarded]
                 log = remember_facts(turn, facts, bank, teacher, related)
-            if any(one.provenance.prompt_version for one in log):
-                asked = (*map(asked_of, linked[turn.id]), *risked)
+            asked = (*map(asked_of, linked.get(turn.id, ())), *risked)
+            if asked and any(one.provenance.prompt_version for one in log):
                 yield ManagerSample(f"{dialogue.id}/{turn.id}", turn, facts, known, asked)
 
 

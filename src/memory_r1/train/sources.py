@@ -118,7 +118,8 @@ def _managing(data: Dataset, reader: LLM, embedder: Embedder, config: TrainConfi
     related = config.related
     if config.segmented:
         return segment_samples(data, reader, embedder, turns=config.logo.turns, window=window, related=related)
-    return manager_samples(data, reader, embedder, window=window, related=related, guarded=config.guarded)
+    asked: dict[str, Any] = {"guarded": config.guarded, "unanswerable": config.unanswerable}
+    return manager_samples(data, reader, embedder, window=window, related=related, **asked)
 
 
 def task_of(samples: Sequence[Sample], config: TrainConfig, embedder: Embedder) -> Task:
