@@ -149,8 +149,8 @@ HEAD = """# Results
 
 The figures on LoCoMo and of training, and what was aimed at, from the files in [results](../results/), most of which
 say the versions, the machine and the commit that made them. Scores are per cent. Intervals are 95 %: over dialogues
-where there are several, else over questions, and then they say less than they seem to. What figures mean and do not
-mean: [evaluation](evaluation.md). How training was done, and what failed: [training](training.md). **No figure on
+where there are five or more, else over questions, and then they say less than they seem to. What figures mean and do
+not mean: [evaluation](evaluation.md). How training was done, and what failed: [training](training.md). **No figure on
 LoCoMo's eight test dialogues has been made yet.**"""
 
 
@@ -176,7 +176,8 @@ def worlds() -> Iterable[str]:
     yield (
         "Worlds that share no sentence, name or value with those of training; SmolLM2-135M. *extract*: F1 of the\n"
         "words of facts; *manage*: the same operation on the same entry; *answer*: right, or abstained where nothing\n"
-        "tells. Files: `results/train-smollm2`; rewards and curves of the runs: `results/train-smollm2/gpu`."
+        "tells. Files: `results/train-smollm2`; rewards and curves of the runs: `results/train-smollm2/gpu`.\n"
+        "Intervals of 160 prompts and fewer were drawn from two to four dialogues, and are too narrow."
     )
     lines = [row(["step", "who", "score", "prompts"]), "|---|---|---|---|"]
     for step, graded in GRADED.items():
