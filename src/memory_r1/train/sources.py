@@ -65,10 +65,17 @@ class Reciting:
 
 
 def opened(given: str, config: TrainConfig, embedder: Embedder, split: str = "all") -> tuple[Dataset, LLM | None]:
-    """(the data set, its own gold as a teacher where it has one)."""
+    """(the data set, its own gold as a teacher where it has one). Raises InvalidInput for dialogues of a test split."""
     kind, _, rest = given.partition(":")
     if kind != "synthetic":
-        return open_dataset(given).split(split), None
+        whole = open_dataset(given)
+        chosen = whole.split(split)
+        if not {one.id for one in chosen.dialogues}.isdisjoint(whole.splits.get("test", ())):
+            raise InvalidInput(
+                f"the split {split!r} of {whole.name} holds test dialogues, which are for measuring alone; "
+                "give --split train or validation"
+            )
+        return chosen, None
     if rest and not rest.isdigit():
         raise InvalidInput(f"{given!r} must be synthetic or synthetic:NUMBER of dialogues")
     count = int(rest or DIALOGUES)

@@ -1,0 +1,57 @@
+"""LoCoMo's eight test dialogues are held apart: nothing that training or prompts are made of has a line of theirs."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from memory_r1.bench.locomo import load
+from memory_r1.errors import InvalidInput
+from memory_r1.testing import HashEmbedder
+from memory_r1.train.config import TrainConfig
+from memory_r1.train.sources import samples_for
+
+ROOT = Path(__file__).parents[2]
+LEAST = 6  # words: shorter lines ("What did you do?") are anybody's
+
+locomo = pytest.mark.skipif("MEMORY_R1_LOCOMO" not in os.environ, reason="LoCoMo's file is not there")
+
+
+def taught_from() -> Iterator[Path]:
+    """What models are trained on, told, or set up with, and what training runs left."""
+    yield from (ROOT / "src/memory_r1/train").rglob("*.*")
+    yield from (ROOT / "src/memory_r1/prompts").iterdir()
+    yield from (ROOT / "configs").iterdir()
+    yield from (ROOT / "scripts").iterdir()
+    yield from (ROOT / "results/train-smollm2").rglob("*.json*")
+
+
+def plain(text: str) -> str:
+    return " ".join(re.findall(r"[a-z0-9']+", text.lower()))
+
+
+@locomo
+def test_no_training_file_holds_an_id_or_a_line_of_the_test_dialogues() -> None:
+    held = load(os.environ["MEMORY_R1_LOCOMO"]).split("test")
+    lines = {plain(turn.text) for dialogue in held.dialogues for turn in dialogue.turns}
+    lines |= {plain(question.text) for question in held.questions}
+    lines = {f" {line} " for line in lines if len(line.split()) >= LEAST}
+    files = {path: path.read_text(encoding="utf-8") for path in taught_from() if path.suffix != ".pyc"}
+    assert len(files) > 100
+    assert len(lines) > 6_000
+    for path, text in files.items():
+        assert not [one.id for one in held.dialogues if one.id in text], path
+        told = f" {plain(text)} "
+        assert not [line for line in lines if line in told], path
+
+
+@locomo
+@pytest.mark.parametrize("split", ["test", "all"])
+def test_training_on_test_dialogues_is_refused(tmp_path: Path, split: str) -> None:
+    given = f"locomo:{os.environ['MEMORY_R1_LOCOMO']}"
+    with pytest.raises(InvalidInput, match=f"the split '{split}' of locomo holds test dialogues"):
+        samples_for(given, TrainConfig(), HashEmbedder(), tmp_path / "samples.jsonl", teacher=None, split=split)
