@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import string
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -14,8 +17,9 @@ from memory_r1.dates import annotate, event_time, find_dates
 from memory_r1.errors import InvalidInput
 from memory_r1.manager import most_facts
 from memory_r1.train.generate import Generated, dataset, dialogues, generate, gold
-from memory_r1.train.wording import SPLITS, Split
-from memory_r1.train.world import CATEGORIES, FAMILIES, UNANSWERABLE
+from memory_r1.train.remarks import remarks
+from memory_r1.train.wording import SPLITS, Split, filled, wording
+from memory_r1.train.world import CATEGORIES, FAMILIES, UNANSWERABLE, Family
 
 ASKS = {family.name: {ask.name: ask for ask in family.asks} for family in FAMILIES}
 
@@ -61,6 +65,10 @@ def test_gold_operations_replayed_give_the_gold_bank(made: list[Generated]) -> N
                 else:
                     entries[told.entry] = told.text
         assert generated.bank() == entries
+
+
+def slots(template: str) -> set[str]:
+    return {name for _, name, _, _ in string.Formatter().parse(template) if name}
 
 
 def numbers_and_names(text: str) -> set[str]:
@@ -155,6 +163,54 @@ def test_every_answer_is_in_the_gold_bank_or_follows_from_it(made: list[Generate
             said = " ".join(annotate(turns[turn].text, turns[turn].time) for turn in question.evidence)  # type: ignore[arg-type]
             if question.category == "temporal":
                 assert f"({question.answer})" in said
+
+
+def lives(generated: Generated, split: Split) -> dict[str, list[Family]]:
+    """The families and remarks of each speaker."""
+    families = {family.name: family for family in (*FAMILIES, *remarks(split).families)}
+    names = {tuple(one.entry.split("/")[:2]) for told in generated.told.values() for one in told}
+    found: dict[str, list[Family]] = {speaker: [] for speaker in generated.dialogue.speakers}
+    for speaker, name in sorted(names):
+        found[speaker].append(families[name])
+    return found
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_nobody_has_two_corners_of_a_life_that_clash(split: Split) -> None:
+    for generated in dialogues(split, 5, 30):
+        for families in lives(generated, split).values():
+            for one, other in itertools.combinations(families, 2):
+                assert not one.clashes(other), (generated.dialogue.id, one.topics, other.topics)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_nobody_told_what_an_unanswerable_question_is_about(split: Split) -> None:
+    """Unless it is gone: the same person told that, too."""
+    words = {**wording(split), **remarks(split).words}
+    families = {family.name: family for family in (*FAMILIES, *remarks(split).families)}
+
+    def asks(family: Family, values: Mapping[str, str], text: str) -> bool:
+        templates = [line for ask in family.asks for line in words[f"{family.name}.ask.{ask.name}"]]
+        return any(filled(line, values) == text for line in templates if slots(line) <= values.keys())
+
+    for generated in dialogues(split, 5, 30):
+        lived = lives(generated, split)
+        for question in generated.questions:
+            if question.answerable:
+                continue
+            told = [one for turn in question.evidence for one in generated.told[turn]]
+            about = [(families[one.entry.split("/")[1]], dict(one.values)) for one in told]
+            about = about or [(family, {}) for family in families.values()]
+            asked = [
+                (person, family)
+                for person in lived
+                for family, values in about
+                if asks(family, values | {"n": person}, question.text)
+            ]
+            assert asked, question
+            for person, family in asked:
+                if not any(one.kind == "DELETE" and one.entry.startswith(f"{person}/{family.name}/") for one in told):
+                    assert not any(family.clashes(one) for one in lived[person]), question
 
 
 def test_every_operation_and_category_has_its_share(made: list[Generated]) -> None:

@@ -1,26 +1,31 @@
-"""Remarks: lines of data become families of one beat, and the splits share none."""
+"""Remarks: lines of data become families of one beat, and say what else they touch."""
 
 from __future__ import annotations
 
 import itertools
 import re
 import string
-from collections.abc import Mapping, Sequence
 
 import pytest
 
 from memory_r1.manager import MAX_FACT
 from memory_r1.train.generate import Generated, Told, generate
 from memory_r1.train.remarks import read, remarks
-from memory_r1.train.wording import SPLITS, Split, filled, wording
-from memory_r1.train.world import Ask, Beat, Family
+from memory_r1.train.wording import SPLITS, Split, filled
+from memory_r1.train.world import FAMILIES, Ask, Beat, Family
 
 LINE = "I tuned my {x:cello/harp} {when}. Bliss! | {n} tuned the {x} ({on}). | When did {n} tune the {x}? | {on}"
-
-
-NUMBER = re.compile(
-    r"(an? )?(\w+ty|\w+teen|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|hundred)([- ].*)?"
-)
+# What a fact or a question may not say unless its line has the topic: a family of one speaker would contradict it.
+TELLING = {
+    "car": r"\bcar\b",
+    "injury": r"\{n\} tore|\bcast\b|surgery",
+    "job": r"promot|laid off|lost the job|\bquit the|employee",
+    "kids": r"\{n\}'s (kids|daughter|son|stepson|teenager)\b",
+    "language": r"is learning",
+    "partner": r"\{n\}'s (partner|husband|wife|girlfriend)\b|the partner\b|in-law|got engaged \(|marriage of \{n\}",
+    "pets": r"\{n\}'s (old )?(cat|dog|hens|puppy|rabbit)\b|adopted|put to sleep",
+    "trait": r"\bsav(es|ing)\b|\bdreams?\b|scared of|afraid of|(to become|becoming) a",
+}
 
 
 def slots(template: str) -> set[str]:
@@ -35,7 +40,7 @@ def test_a_line_is_a_family_of_one_beat_and_one_question() -> None:
             (Beat("told", "ADD", "past"),),
             (("told",),),
             (Ask("it", "temporal", "{told_on}", ("told",)),),
-            "glad-1",
+            ("glad-1",),
             "remarks",
         ),
         {
@@ -45,6 +50,40 @@ def test_a_line_is_a_family_of_one_beat_and_one_question() -> None:
             "glad-1.ask.it": ("When did {n} tune the {x}?",),
         },
     )
+
+
+def test_a_line_may_say_which_topics_it_touches() -> None:
+    family, words = read("glad-1", f"{LINE} | craft trait.calm", sad=False)
+    assert family.topics == ("craft", "trait.calm")
+    assert words == read("glad-1", LINE, sad=False)[1]
+
+
+def test_a_part_of_a_topic_clashes_with_the_whole_and_with_itself() -> None:
+    def about(topics: str) -> Family:
+        return read("glad-1", f"{LINE} | {topics}", sad=False)[0]
+
+    assert about("craft trait.calm").clashes(about("trait"))
+    assert about("trait").clashes(about("craft trait.calm"))
+    assert about("trait.calm").clashes(about("trait.calm"))
+    assert not about("trait.calm").clashes(about("trait.fear"))
+    assert not about("craft").clashes(about("crafts"))
+
+
+def test_every_topic_is_one_of_a_family_or_of_another_remark() -> None:
+    """One that is neither was misspelt."""
+    named = [topic for split in SPLITS for one in remarks(split).families for topic in one.topics if topic != one.name]
+    known = {topic for family in FAMILIES for topic in family.topics}
+    assert {topic for topic in named if topic.split(".")[0] not in known and named.count(topic) < 2} == set()
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("topic", TELLING)
+def test_a_remark_on_what_a_family_tells_has_its_topic(split: Split, topic: str) -> None:
+    made = remarks(split)
+    for family in made.families:
+        told = " ".join(made.words[f"{family.name}.{key}"][0] for key in ("told.fact", "ask.it"))
+        if re.search(TELLING[topic], told):
+            assert topic in {one.split(".")[0] for one in family.topics}, told
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -82,20 +121,6 @@ def test_an_answer_is_in_its_fact_or_question(split: Split) -> None:
         fact, question = (made.words[f"{family.name}.{key}"][0] for key in ("told.fact", "ask.it"))
         for part in str(ask.answer).replace("told_on", "on").split(", "):
             assert part in f"{fact} {question}" or part.removeprefix("a ") in fact, (fact, ask.answer)
-
-
-def test_the_splits_share_no_remark_and_the_test_no_value() -> None:
-    def first(words: Mapping[str, Sequence[str]]) -> set[str]:
-        return {one.split("|")[0].casefold() for key, pool in words.items() if key.startswith("pools.") for one in pool}
-
-    lines = {
-        split: {line for mood in ("glad", "sad") for line in wording(split)[f"remarks.{mood}"]} for split in SPLITS
-    }
-    values = {split: first(wording(split)) | first(remarks(split).words) for split in SPLITS}
-    assert not lines["train"] & lines["validation"]
-    assert not lines["test"] & (lines["train"] | lines["validation"])
-    both = values["test"] & (values["train"] | values["validation"])
-    assert {one for one in both if not NUMBER.fullmatch(one)} == set()
 
 
 def test_a_dialogue_mentions_what_its_families_do_not_tell_and_no_two_people_the_same() -> None:

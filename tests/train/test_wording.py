@@ -1,13 +1,15 @@
-"""The words of the splits: training and test share nothing that could be learnt by heart."""
+"""The words of the splits: they share nothing that could be learnt by heart."""
 
 from __future__ import annotations
 
+import itertools
 import re
 import string
 
 import pytest
 
 from memory_r1.errors import InvalidInput
+from memory_r1.train.remarks import remarks
 from memory_r1.train.wording import SPLITS, Split, filled, phrase, wording
 from memory_r1.train.world import FAMILIES, Family
 
@@ -32,22 +34,47 @@ def known_slots(family: Family) -> set[str]:
     return values
 
 
+def remarked(split: Split) -> set[str]:
+    """What remarks say, note and ask, with every slot alike."""
+    own = {family.name for family in remarks(split).families}
+    texts = [f"{name}.{part}" for name in own for part in ("told.say", "told.fact", "ask.it")]
+    return {alike(line) for key in texts for line in remarks(split).words[key]}
+
+
+def sentences(split: Split) -> set[str]:
+    """That of remarks, and all that families and talk have."""
+    lists = wording(split).items()
+    return remarked(split) | {
+        alike(line) for key, lines in lists if not key.startswith(("pools.", "remarks.")) for line in lines
+    }
+
+
+def alike(template: str) -> str:
+    return SLOT.sub("{}", template).casefold()
+
+
+def values(split: Split) -> set[str]:
+    """What is drawn, and the answers of remarks that are nothing drawn."""
+    words = {**wording(split), **remarks(split).words}
+    answers = {str(ask.answer).casefold() for family in remarks(split).families for ask in family.asks}
+    return {first(line) for key, lines in words.items() if key.startswith("pools.") for line in lines} | {
+        answer for answer in answers if not SLOT.search(answer)
+    }
+
+
 @pytest.mark.parametrize("other", ["train", "validation"])
 def test_no_sentence_of_the_test_is_in_training_or_validation(other: Split) -> None:
-    def sentences(split: Split) -> set[str]:
-        lists = wording(split).items()
-        return {line.casefold() for key, lines in lists if not key.startswith("pools.") for line in lines}
-
     # Facts and questions that are nothing but values ("{n} {trait_1}.") differ by their values.
-    assert {line for line in sentences("test") & sentences(other) if re.search(r"[a-z]", SLOT.sub("", line))} == set()
+    assert {line for line in sentences("test") & sentences(other) if re.search(r"[a-z]", line)} == set()
 
 
-@pytest.mark.parametrize("other", ["train", "validation"])
-def test_no_name_or_value_of_the_test_is_in_training_or_validation(other: Split) -> None:
-    def values(split: Split) -> set[str]:
-        return {first(line) for key, lines in wording(split).items() if key.startswith("pools.") for line in lines}
+def test_no_sentence_of_a_remark_of_validation_is_in_training() -> None:
+    assert remarked("validation") & sentences("train") == set()
 
-    assert values("test") & values(other) == set()
+
+@pytest.mark.parametrize(("split", "other"), [*itertools.combinations(SPLITS, 2)])
+def test_no_name_or_value_or_answer_is_in_two_splits(split: Split, other: Split) -> None:
+    assert values(split) & values(other) == set()
 
 
 def test_training_and_validation_share_no_value_and_no_sentence_but_of_short_lists() -> None:

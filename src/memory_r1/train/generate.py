@@ -200,16 +200,19 @@ class _World:
 
     def _lives(self, speaker: str) -> Iterator[_Thread]:
         wanted = max(2, round(len(self._times) * _THREADS_A_SESSION))
-        topics: set[str] = set()
+        chosen: list[Family] = []
         for family in self._rng.sample(self._families, len(self._families)):
-            if len(topics) < wanted and family.topic not in topics:
-                topics.add(family.topic)
+            if len(chosen) < wanted and not _clashes(family, chosen):
+                chosen.append(family)
                 path = self._rng.choice(family.paths)[: len(self._times)]
                 yield self._thread(speaker, family, path)
+        wanted = len(chosen) + round(len(self._times) * _REMARKS_A_SESSION)
         mentioned = [one for one in self._mentioned if one.name not in self._taken]
-        for family in self._rng.sample(mentioned, min(len(mentioned), round(len(self._times) * _REMARKS_A_SESSION))):
-            self._taken.add(family.name)  # two people do not say the same
-            yield self._thread(speaker, family, family.paths[0])
+        for family in self._rng.sample(mentioned, len(mentioned)):
+            if len(chosen) < wanted and not _clashes(family, chosen):
+                chosen.append(family)
+                self._taken.add(family.name)  # two people do not say the same
+                yield self._thread(speaker, family, family.paths[0])
 
     def _thread(self, speaker: str, family: Family, path: Sequence[str]) -> _Thread:
         return _Thread(speaker, family, tuple(path), self._values(speaker, family), self._spread(family, path))
@@ -429,7 +432,7 @@ class _World:
     def _wrong_person(self, thread: _Thread, threads: Sequence[_Thread]) -> Iterator[tuple[str, tuple[str, ...]]]:
         """What one told, asked about the other, who told nothing like it."""
         friend = thread.values["friend"]
-        if any(other.speaker == friend and other.family.topic == thread.family.topic for other in threads):
+        if _clashes(thread.family, [other.family for other in threads if other.speaker == friend]):
             return
         for ask in self._rng.sample(thread.family.asks, len(thread.family.asks)):
             if _askable(ask) and thread.turns.keys() >= set(ask.told):
@@ -442,16 +445,20 @@ class _World:
 
     def _never_said(self, speaker: str, threads: Sequence[_Thread]) -> Iterator[tuple[str, tuple[str, ...]]]:
         """What nobody told anything about."""
-        topics = {thread.family.topic for thread in threads}
+        known = [thread.family for thread in threads]
         for family in self._rng.sample([*self._families, *self._mentioned], len(self._families)):
-            if family.topic in topics:
+            if _clashes(family, known):
                 continue
             ask = self._rng.choice([ask for ask in family.asks if _askable(ask)])
             for template in self._words[f"{family.name}.ask.{ask.name}"]:
                 if template.replace("{n}", "").count("{") == 0:
                     yield filled(template, {"n": speaker}), ()
-                    topics.add(family.topic)
+                    known.append(family)
                     break
+
+
+def _clashes(family: Family, others: Iterable[Family]) -> bool:
+    return any(family.clashes(other) for other in others)
 
 
 def _askable(ask: Ask) -> bool:

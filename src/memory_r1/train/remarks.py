@@ -1,9 +1,14 @@
 """What people mention in passing: families of a single beat, each made from one line of the table [remarks].
 
     say | fact | question | answer
+    say | fact | question | answer | topics
 
 {n}, {friend}, {when} and {on} are as in world.py. "{x:cello/drum kit}" in what is said draws one of these values, and
 {x} stands for it from there on. A line under `sad` is told and heard with a sad face.
+
+Topics ("job partner") are what else a remark touches: whoever makes it has no family of world.py and no other remark of
+the same topic, which could contradict it or answer the same question. A topic of a family stands wherever what is said
+could answer, or make doubtful, one of its questions; the others ("smell") keep remarks apart from each other.
 """
 
 from __future__ import annotations
@@ -43,14 +48,15 @@ def remarks(split: Split) -> Remarks:
 
 def read(name: str, line: str, *, sad: bool) -> tuple[Family, dict[str, tuple[str, ...]]]:
     """One line as a family, and the words of it."""
-    say, fact, question, answer = line.split(" | ")
+    say, fact, question, answer, *topics = line.split(" | ")
     drawn = {slot: tuple(values.split("/")) for slot, values in _SLOT.findall(say)}
     say = _SLOT.sub(r"{\1}", say)
     dated = "{when}" in say
     answer = answer.replace("{on}", "{told_on}")  # which outlives the telling
     ask = Ask("it", "temporal" if "{told_on}" in answer else "single-hop", answer, ("told",))
     beat = Beat("told", "ADD", "past" if dated else None, sad=sad)
-    family = Family(name, {slot: f"{name}.{slot}" for slot in drawn}, (beat,), (("told",),), (ask,), name, "remarks")
+    own = tuple(" ".join(topics).split()) or (name,)
+    family = Family(name, {slot: f"{name}.{slot}" for slot in drawn}, (beat,), (("told",),), (ask,), own, "remarks")
     pools = {f"pools.{name}.{slot}": values for slot, values in drawn.items()}
     return family, {
         **pools,

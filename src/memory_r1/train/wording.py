@@ -1,8 +1,7 @@
 """The words of a split: data/train.toml for training and validation, data/test.toml for the test.
 
 A key such as "dogs.adopt.say" names a list of templates, "pools.dogs" one of values. Validation has its own values and
-sentences, taken out of train.toml, and shares with training only lists that are too short to be divided, and values of
-remarks, of which the lines are divided.
+sentences, taken out of train.toml, and shares with training only lists that are too short to be divided.
 """
 
 from __future__ import annotations

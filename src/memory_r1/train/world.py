@@ -52,8 +52,9 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """`topic`: one person has at most one family of a topic, since their questions would have two answers.
+    """`topics`: one person has no two families that clash, since their questions would have two answers.
 
+    A topic "trait.fear" is part of "trait": it clashes with "trait" and with itself, but not with "trait.dream".
     `counted`: the name that its decisions are counted under, where that is not its own.
     """
 
@@ -62,11 +63,18 @@ class Family:
     beats: tuple[Beat, ...]
     paths: tuple[tuple[str, ...], ...]
     asks: tuple[Ask, ...]
-    topic: str
+    topics: tuple[str, ...]
     counted: str | None = None
 
     def beat(self, name: str) -> Beat:
         return next(beat for beat in self.beats if beat.name == name)
+
+    def clashes(self, other: Family) -> bool:
+        return any(_share(one, two) for one in self.topics for two in other.topics)
+
+
+def _share(one: str, other: str) -> bool:
+    return one == other or one.startswith(f"{other}.") or other.startswith(f"{one}.")
 
 
 def _family(
@@ -75,7 +83,7 @@ def _family(
     """`slots` as "pet:dogs pet2:dogs", `paths` as "adopt second, adopt gone"."""
     drawn = dict(slot.split(":") for slot in slots.split())
     ways = tuple(tuple(path.split()) for path in paths.split(","))
-    return Family(name, drawn, tuple(beats), ways, tuple(asks), topic or name)
+    return Family(name, drawn, tuple(beats), ways, tuple(asks), (topic or name,))
 
 
 def _first(beat: str, name: str = "when") -> Ask:
