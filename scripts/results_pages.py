@@ -17,9 +17,17 @@ ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- figures: scripts/results_pages.py -->", "<!-- end of figures -->"
 BEGIN_SYSTEMS, END_SYSTEMS = "<!-- systems: scripts/results_pages.py -->", "<!-- end of systems -->"
 SYSTEMS = "locomo-validation-4-sessions-qwen1.5b"
+BEGIN_TRAINED, END_TRAINED = "<!-- trained: scripts/results_pages.py -->", "<!-- end of trained -->"
+TRAINED = "locomo-test-2-dialogues-smollm2"
 
 # LoCoMo, by folder: what it is, and what its figures say.
 DIALOGUES = {
+    TRAINED: (
+        "Test dialogues, trained and untrained",
+        "The first two of LoCoMo's eight test dialogues, named before anything was run on them, SmolLM2-135M: *trained*\n"
+        "by the adapters that ship, which saw made-up talk alone, *untrained* without; *rag-* turns found by hybrid\n"
+        "search in place of memories, answered by the same Answer Agent.",
+    ),
     SYSTEMS: (
         "Memory systems on one small model",
         "The first four sessions of the validation dialogue, untrained Qwen2.5-Coder-1.5B-Instruct (Q4_K_M) for\n"
@@ -69,6 +77,8 @@ LADDER = {
         58.7: " (the best published with a model of 4B)",
     },
 }
+# What ships, as it was measured on test dialogues.
+SHIPPED = {"SmolLM2-135M": (TRAINED, "trained", "result")}
 
 
 def figures(store: dict[str, Any], retrieval: dict[str, Any], remember: dict[str, Any]) -> str:
@@ -150,8 +160,8 @@ HEAD = """# Results
 The figures on LoCoMo and of training, and what was aimed at, from the files in [results](../results/), most of which
 say the versions, the machine and the commit that made them. Scores are per cent. Intervals are 95 %: over dialogues
 where there are five or more, else over questions, and then they say less than they seem to. What figures mean and do
-not mean: [evaluation](evaluation.md). How training was done, and what failed: [training](training.md). **No figure on
-LoCoMo's eight test dialogues has been made yet.**"""
+not mean: [evaluation](evaluation.md). How training was done, and what failed: [training](training.md). **Of LoCoMo's
+eight test dialogues two have been run, with one small model.**"""
 
 
 def talk() -> Iterable[str]:
@@ -204,9 +214,11 @@ def goals() -> Iterable[str]:
             lines.append(row([goal["what"], f"{sign} {goal['goal']:,}", f"{goal['value']:,}", met]))
     for model, steps in LADDER.items():
         for wanted, whose in steps.items():
-            lines.append(
-                row([f"F1 on LoCoMo's test questions, {model}", f"at least {wanted}{whose}", "not measured", ""])
-            )
+            value, met = "not measured", ""
+            if model in SHIPPED:
+                found = 100 * _read(*SHIPPED[model])["scores"]["metrics"]["f1"]["micro"]
+                value, met = f"{found:.1f} (two of eight dialogues)", "met" if found >= wanted else "**missed**"
+            lines.append(row([f"F1 on LoCoMo's test questions, {model}", f"at least {wanted}{whose}", value, met]))
     yield "\n".join(lines)
 
 
@@ -226,6 +238,7 @@ def fresh(readme: str) -> str:
         for name in ("store", "retrieval", "remember-conv-26")
     )
     readme = _filled(readme, BEGIN, END, figures(store, retrieval, remember))
+    readme = _filled(readme, BEGIN_TRAINED, END_TRAINED, systems(ROOT / "results" / TRAINED))
     return _filled(readme, BEGIN_SYSTEMS, END_SYSTEMS, systems(ROOT / "results" / SYSTEMS))
 
 
