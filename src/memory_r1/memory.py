@@ -21,7 +21,7 @@ from memory_r1 import transfer
 from memory_r1.answer import RETRIEVED, ask
 from memory_r1.bank.adding import AS_GIVEN
 from memory_r1.bank.filters import split_scope
-from memory_r1.bank.quarantine import as_given, released_turn
+from memory_r1.bank.quarantine import as_given, check_turn_id, released_turn
 from memory_r1.bank.rows import moment
 from memory_r1.bank.sqlite import MemoryBank, NewEntry
 from memory_r1.bank.writes import BY_HAND, check_text, clean
@@ -196,6 +196,8 @@ class Memory:
 
         Turns with an id that were remembered before cost nothing, so that an interrupted call can be repeated.
         """
+        for turn in turns:
+            check_turn_id(turn.id)
         clean, metadata, _ = self.scrubbed(turns, metadata)
         with self._one_writer(scope):
             for done, turn in enumerate(clean, 1):
@@ -637,6 +639,7 @@ def _checked(turn: Turn) -> Turn:
     for name, value in (("name or role", turn.speaker), ("id", "" if turn.id is None else turn.id)):
         if not isinstance(value, str) or not value.isprintable():
             raise InvalidInput(f"a message's {name} must be a string of printable characters, not {value!a:.80}")
+    check_turn_id(turn.id)
     return turn if turn.time is None else replace(turn, time=parse_time(turn.time))
 
 

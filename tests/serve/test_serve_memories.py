@@ -220,11 +220,14 @@ def test_while_the_model_is_down_adds_are_refused_with_what_was_done() -> None:
         assert client.post("/ask", json={"question": "tea?", "user_id": "alice"}).status_code == 503
 
 
+RESERVED = [{"role": "user", "content": "hi", "id": "quarantine-1"}]
 REFUSED = [
     ("POST", "/memories", {"messages": "hi"}, 400, "missing_scope"),
     ("POST", "/memories", {"messages": "", "user_id": "a"}, 400, "invalid_input"),
     ("POST", "/memories", {"messages": "hi", "user_id": "*"}, 400, "invalid_input"),
     ("POST", "/memories", {"messages": "hi", "user_id": "a", "timestamp": "soon"}, 400, "invalid_input"),
+    ("POST", "/memories", {"messages": RESERVED, "user_id": "a"}, 400, "invalid_input"),
+    ("POST", "/memories", {"messages": RESERVED, "user_id": "a", "infer": False}, 400, "invalid_input"),
     ("POST", "/memories", {"messages": "hi", "usr": "a"}, 422, "invalid_request"),
     ("POST", "/memories", {"messages": [{"role": "user"}], "user_id": "a"}, 422, "invalid_request"),
     ("POST", "/search", {"query": "x", "user_id": "a", "filters": {"n": {"near": 3}}}, 400, "bad_filter"),

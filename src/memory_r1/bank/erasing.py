@@ -11,7 +11,7 @@ from memory_r1.bank.quarantine import KEPT_APART, quarantined_source
 from memory_r1.bank.rows import ENTRY_COLUMNS, dump, scope_sql
 from memory_r1.bank.writes import BY_HAND, bump, log_operation
 from memory_r1.errors import EntryNotFound
-from memory_r1.types import Scope
+from memory_r1.types import QUARANTINE, Scope
 
 _ERASED = "before = NULL, after = NULL, fact = NULL, turn_id = NULL, reason = 'purged', flags = NULL"
 
@@ -52,7 +52,7 @@ def _erase_decisions(db: sqlite3.Connection, row: sqlite3.Row) -> None:
     texts = {json.loads(state)["text"] for *states, _ in history for state in states if state}
     for *_, turn_id in history:
         if (source := quarantined_source(turn_id)) is not None:
-            db.execute(f"UPDATE operation SET {_ERASED} WHERE entry_id = ?", (source,))
+            _erase_kept_apart(db, source, row)
     scope = Scope(row["user_id"], row["agent_id"], row["run_id"])
     where, values = scope_sql(scope)
     marks = ",".join("?" * len(texts))
@@ -64,6 +64,18 @@ def _erase_decisions(db: sqlite3.Connection, row: sqlite3.Row) -> None:
         (*values, *texts),
     )
     db.execute("DELETE FROM turn WHERE scope = ? AND facts IS NOT NULL", (dump(scope.ids),))
+
+
+def _erase_kept_apart(db: sqlite3.Connection, held_id: str, row: sqlite3.Row) -> None:
+    """Erase what an entry was released from: lines of quarantine in the entry's own scope, and no others.
+
+    A turn id comes with an import, too, and may then name an entry of anybody.
+    """
+    db.execute(
+        f"UPDATE operation SET {_ERASED} WHERE entry_id = ? AND kind IN (?, ?, ?) "
+        "AND user_id IS ? AND agent_id IS ? AND run_id IS ?",
+        (held_id, *QUARANTINE, row["user_id"], row["agent_id"], row["run_id"]),
+    )
 
 
 def _purge_entry(db: sqlite3.Connection, time: datetime, row: sqlite3.Row) -> None:

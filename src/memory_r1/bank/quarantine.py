@@ -18,7 +18,7 @@ from memory_r1.bank.history import read_log
 from memory_r1.bank.rows import scope_sql
 from memory_r1.bank.turns import note_facts
 from memory_r1.bank.writes import BY_HAND, log_operation, next_operation, write_log
-from memory_r1.errors import EntryNotFound
+from memory_r1.errors import EntryNotFound, InvalidInput
 from memory_r1.types import Logged, Provenance, Scope
 
 KEPT_APART = "flags IS NOT NULL AND kind = 'QUARANTINE' AND after IS NOT NULL"
@@ -68,6 +68,12 @@ def released_turn(held_id: str) -> str:
     return _TURN + held_id
 
 
+def check_turn_id(turn_id: str | None) -> None:
+    """Raises InvalidInput for an id that a caller gives a turn and that only a release may give."""
+    if quarantined_source(turn_id) is not None:
+        raise InvalidInput(f"a message's id must not begin with {_TURN!r}, as those of released messages do")
+
+
 def quarantined_source(turn_id: str | None) -> str | None:
-    """What was kept apart, where a turn is a released one."""
+    """What was kept apart, where a turn is a released one. Whose it was the id does not tell."""
     return turn_id.removeprefix(_TURN) if turn_id is not None and turn_id.startswith(_TURN) else None
