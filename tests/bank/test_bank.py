@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -442,6 +443,48 @@ def test_purging_a_user_erases_the_undecided_facts_of_their_runs_too(tmp_path: P
         assert bank.purge(scope=ANN) == 0
         assert MARKER.encode() not in bytes_of(path)
         assert bank.turn_progress(BOB, "t") is not None
+
+
+@pytest.mark.parametrize("whole_scope", [False, True])
+@pytest.mark.parametrize(
+    ("own", "wider"),
+    [
+        (Scope(user_id="mia", agent_id="helper"), Scope(agent_id="helper")),
+        (Scope(user_id="mia", run_id="r"), Scope(user_id="mia")),
+        (Scope(user_id="mia", run_id="r"), Scope(run_id="r")),
+    ],
+)
+def test_a_purge_erases_the_words_of_an_entry_where_a_wider_scope_said_them(
+    tmp_path: Path, own: Scope, wider: Scope, whole_scope: bool
+) -> None:
+    path = tmp_path / "memory.db"
+    said = f"I have epilepsy {MARKER}"
+    facts = [f"Mia has epilepsy {MARKER}", f"Mia knows {MARKER}"]
+
+    with MemoryBank(path, embedder=HashEmbedder()) as bank:
+        for number, scope in enumerate((own, wider), 1):
+            llm = ScriptedLLM([json.dumps({"facts": facts[:1]})])
+            run(remember(Turn("Mia", said, id=f"t{number}"), bank, scope), llm)
+        with pytest.raises(ModelUnavailable):  # after the first of its facts
+            run(remember(Turn("Mia", said, id="t3"), bank, wider), ScriptedLLM([json.dumps({"facts": facts})]))
+        (entry,) = bank.all()
+        assert [(one.kind, one.scope, one.entry_id) for one in bank.log()] == [
+            ("ADD", own, entry.id),
+            ("NOOP", wider, entry.id),
+            ("NOOP", wider, entry.id),
+        ]
+        assert bank.purge(**({"scope": own} if whole_scope else {"entry_id": entry.id})) == 1
+        bank.close()
+        assert MARKER.encode() not in bytes_of(path)
+    with MemoryBank(path, embedder=HashEmbedder()) as bank:
+        assert bank.check() == []
+        assert [(one.kind, one.scope, one.fact, one.provenance.reason) for one in bank.log()] == [
+            ("ADD", own, None, "purged"),
+            ("NOOP", wider, None, "purged"),
+            ("NOOP", wider, None, "purged"),
+            ("PURGE", own, None, "by hand"),
+        ]
+        assert run(remember(Turn("Mia", said, id="t2"), bank, wider), ScriptedLLM([])) == []
 
 
 def test_purging_one_of_two_entries_with_the_same_words_leaves_the_other_and_its_history(bank: MemoryBank) -> None:
