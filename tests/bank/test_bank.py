@@ -123,14 +123,18 @@ def test_an_operation_on_an_entry_that_changed_meanwhile_is_a_conflict_and_write
     assert (texts(bank), bank.log()) == (["green tea"], before)
 
 
-def test_an_update_takes_the_event_time_of_its_fact_where_it_has_one(bank: MemoryBank) -> None:
+def test_an_update_takes_its_facts_expiry_and_its_event_time_where_it_has_one(bank: MemoryBank) -> None:
     entry = bank.get(add(bank, "tea", event_time=MAY, metadata={"a": 1, "b": 1}))
     bank.apply(Operation("UPDATE", Fact("x"), entry, "green tea"), ANN, metadata={"b": 2})
     entry = bank.get(entry.id)
     assert (entry.event_time, entry.metadata) == (MAY, {"a": 1, "b": 2})
     june = MAY + timedelta(days=30)
-    bank.apply(Operation("UPDATE", Fact("x", event_time=june), entry, "black tea"), ANN)
-    assert bank.get(entry.id).event_time == june
+    bank.apply(Operation("UPDATE", Fact("x", event_time=june), entry, "black tea"), ANN, expires_at=june)
+    entry = bank.get(entry.id)
+    assert (entry.event_time, entry.expires_at) == (june, june)
+    bank.apply(Operation("UPDATE", Fact("x"), entry, "white tea"), ANN)
+    entry = bank.get(entry.id)
+    assert (entry.event_time, entry.expires_at) == (june, None)
 
 
 def test_the_log_keeps_who_decided_and_why(bank: MemoryBank) -> None:
@@ -183,6 +187,30 @@ def test_an_entry_that_expired_since_is_there_as_of_a_time_before() -> None:
         with bank.as_of(MAY + timedelta(minutes=1)) as then:
             assert found(then, "parking") == ["parking place 7"]
         assert bank.count() == 1
+
+
+@pytest.mark.parametrize("again", ["Ann parks at lot seven.", "Ann parks at lot eight."])
+def test_a_lasting_fact_does_not_go_with_the_temporary_one_that_it_repeats_or_updates(again: str) -> None:
+    time = [MAY]
+    tomorrow = MAY + timedelta(days=1)
+    first, update = "Ann parks at lot seven.", '{"operation": "UPDATE", "index": 1, "text": "Ann parks at lot eight."}'
+    with MemoryBank(embedder=HashEmbedder(), now=lambda: time[0]) as bank:
+        for text, expires_at in ((first, tomorrow), (again, None)):
+            llm = ScriptedLLM([json.dumps({"facts": [text]}), update])
+            run(remember(Turn("Ann", text), bank, ANN, expires_at=expires_at), llm)
+            time[0] += timedelta(hours=1)
+        assert [(one.kind, one.after and one.after["expires_at"]) for one in bank.log()] == [
+            ("ADD", tomorrow.timestamp()),
+            ("UPDATE", None),
+        ]
+        time[0] = MAY + timedelta(days=2)
+        assert texts(bank) == found(bank, "parks") == [again]
+        with MemoryBank.replay(bank.log(), HashEmbedder()) as rebuilt, bank.as_of(MAY) as then:
+            assert rebuilt.all(show_expired=True)[0].expires_at is None
+            assert [(entry.text, entry.expires_at) for entry in then.all()] == [(first, tomorrow)]
+        bank.undo(2)
+        assert texts(bank) == []
+        assert [(entry.text, entry.expires_at) for entry in bank.all(show_expired=True)] == [(first, tomorrow)]
 
 
 def test_expired_entries_are_not_related_to_a_new_fact(bank: MemoryBank) -> None:

@@ -151,8 +151,9 @@ class MemoryBank:
     ) -> Logged:
         """Carry out one decision and log it (NOOP too), in one durable transaction.
 
-        An UPDATE takes the fact's event time where it has one and merges `metadata` over what was there. Raises
-        Conflict when the entry is no longer as `operation.entry` shows it; then nothing is written.
+        An UPDATE takes the fact's event time where it has one, expires when the fact does (None: never) and merges
+        `metadata` over what was there. Raises Conflict when the entry is no longer as `operation.entry` shows it; then
+        nothing is written.
         """
         with self._span("memory_r1.apply", **{"memory_r1.operation": operation.kind}):
             return self._apply(operation, scope, metadata, expires_at)
@@ -171,13 +172,11 @@ class MemoryBank:
             return self._add([new], fact)[0]
         if operation.kind == "UPDATE":
             assert operation.entry is not None
-            changes: dict[str, Any] = {"text": text}
+            changes: dict[str, Any] = {"text": text, "expires_at": seconds(expires_at)}
             if operation.fact.event_time is not None:
                 changes["event_time"] = seconds(operation.fact.event_time)
             if metadata:
                 changes["metadata"] = {**operation.entry.metadata, **metadata}
-            if expires_at is not None:
-                changes["expires_at"] = seconds(expires_at)
             return self._change("UPDATE", operation.entry, changes, operation.fact, operation.provenance)
         if operation.kind == "DELETE":
             assert operation.entry is not None
