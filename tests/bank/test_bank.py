@@ -254,6 +254,30 @@ def test_an_agent_finds_its_entries_in_every_users_home_and_no_others(bank: Memo
     assert found(bank, "tea", Scope(user_id="ann")) == ["tea two"]
 
 
+def test_what_an_agent_finds_is_the_best_of_all_users_and_not_the_best_of_each(bank: MemoryBank) -> None:
+    said = [(f"u{number}", f"The dog number {number} was fed{' again' * number}") for number in range(30)]
+    said += [("mia", f"The dog Pepper has toy number {number}{' Pepper' * number}") for number in range(5)]
+    bank.add_many(NewEntry(text, Scope(user_id=user, agent_id="h"), user) for user, text in said)
+    bank.add_many(NewEntry(text, Scope(agent_id="one"), user) for user, text in said)
+    query = "which toy has the dog Pepper"
+    for options in ({}, {"mode": "vector"}, {"mode": "text"}, {"by_speaker": True}, {"filters": {"speaker": "mia"}}):
+        for k in (6, 60):
+            many, one = (bank.search(query, Scope(agent_id=agent), k, **options) for agent in ("h", "one"))
+            assert [(hit.entry.text, hit.score, round(hit.similarity, 5)) for hit in many] == [
+                (hit.entry.text, hit.score, round(hit.similarity, 5)) for hit in one
+            ]
+            assert many[0].entry.speaker == "mia"
+            assert [0 < hit.score <= 1 for hit in many] == [True] * len(many)
+    assert {hit.entry.speaker for hit in bank.search(query, Scope(agent_id="h"), 5)} == {"mia"}
+
+
+def test_an_agents_search_needs_no_more_room_than_there_is() -> None:
+    with MemoryBank(embedder=HashEmbedder(), index_bytes=1) as bank:
+        bank.add_many(NewEntry(f"tea of {user}", Scope(user_id=user, agent_id="h")) for user in "abcdef")
+        assert sorted(found(bank, "tea", Scope(agent_id="h"), 4)) == [f"tea of {user}" for user in "abcd"]
+        assert found(bank, "tea of e", Scope(user_id="e")) == ["tea of e"]
+
+
 def test_searches_are_counted_as_recalls_and_looking_for_related_entries_is_not(bank: MemoryBank) -> None:
     entry = add(bank, "tea")
     bank.search("tea", ANN)
