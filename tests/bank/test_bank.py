@@ -221,6 +221,23 @@ def test_expired_entries_are_not_related_to_a_new_fact(bank: MemoryBank) -> None
 # --- Search ---
 
 
+def test_what_a_program_put_as_it_is_is_found_and_not_decided_about(bank: MemoryBank) -> None:
+    for number, metadata in enumerate(
+        (
+            {"message": {"role": "user"}},
+            {"namespace": '["a"]', "namespaces": ['["a"]'], "key": "k"},
+            {"message": "a word of a user's own", "namespaces": "another", "key": 3},
+            {},
+        )
+    ):
+        add(bank, f"tea number {number}", metadata=metadata)
+    assert [entry.text for entry in bank.related(Fact("tea number"), ANN)] == ["tea number 2", "tea number 3"]
+    assert sorted(found(bank, "tea number")) == [f"tea number {number}" for number in range(4)]
+    bank.update(bank.all(ANN)[3].id, metadata={"message": {}})
+    bank.update(bank.all(ANN)[0].id, metadata={})
+    assert [entry.text for entry in bank.related(Fact("tea number"), ANN)] == ["tea number 2", "tea number 0"]
+
+
 def test_filters_narrow_a_search_within_its_scope(bank: MemoryBank) -> None:
     add(bank, "tea in Kyoto", metadata={"topic": "travel", "n": 1})
     add(bank, "tea at home", metadata={"topic": "home", "n": 2})

@@ -368,11 +368,12 @@ class MemoryBank:
         """The `k` entries nearest to a new fact: what the Memory Manager decides among. Not counted as a recall.
 
         Only entries of the same speaker, or of nobody: what one tells never overwrites what another told, as in the
-        paper, where each speaker has a bank.
+        paper, where each speaker has a bank. Nothing that a program put as it is (a store's item, a message of a
+        transcript): no decision may change it.
         """
         text = searched_text(fact.text, fact.speaker)
         vector, terms = self._passages.embed([text])[0], term_codes(text)
-        found = self._nearest(vector, terms, scope, k, of=(fact.speaker, None))
+        found = self._nearest(vector, terms, scope, k, of=(fact.speaker, None), put=False)
         return [retrieved.entry for _, retrieved in found]
 
     def _nearest(
@@ -385,13 +386,14 @@ class MemoryBank:
         asked: Collection[str] = (),
         show_expired: bool = False,
         of: Sequence[str | None] | None = None,
+        put: bool = True,
     ) -> list[tuple[int, Retrieved]]:
         narrowed = self._where(scope, filters, show_expired)
         now = -math.inf if show_expired else self._now().timestamp()
         with self._reading() as db:
             check_embedder(db, self.embedder, self.path)
             return self._retriever.nearest(
-                db, vector, terms, scope, k, now, narrowed, bool(filters), asked=asked, of=of
+                db, vector, terms, scope, k, now, narrowed, bool(filters), asked=asked, of=of, put=put
             )
 
     def _where(
