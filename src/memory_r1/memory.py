@@ -129,9 +129,10 @@ class Memory:
 
         Returns {"results": [{"id", "memory", "event", …}], "unreadable": n}: what each fact did, with
         "previous_memory" for UPDATE and DELETE, and "scrubbed": {"email": 1} where something was replaced.
-        `infer=False` stores each message as given, without a model. `dry_run=True` returns what would happen and
-        changes nothing. `timestamp` is when it was said (default: now). `progress(turns_done, operations)` is called
-        after each turn, and with `infer=False` once.
+        `infer=False` stores each message as given, without a model. A message with an "id" that was remembered before,
+        either way, does nothing and has no result. `dry_run=True` returns what would happen and changes nothing.
+        `timestamp` is when it was said (default: now). `progress(turns_done, operations)` is called after each turn,
+        and with `infer=False` once.
         """
         scope = Scope(user_id, agent_id, run_id)
         time = self.bank.now() if timestamp is None else parse_time(timestamp)
@@ -232,18 +233,13 @@ class Memory:
         metadata: Mapping[str, Any] | None,
         expires_at: datetime | None = None,
     ) -> list[Logged]:
-        """Store turns as given, but for those that are kept apart; one logged operation each, in their order."""
-        flagged = [(turn, self._flags(turn.speaker, turn.text)) for turn in turns]
-        apart = [bool(flags) and self.suspicious == "quarantine" for _, flags in flagged]
-        new = [
-            NewEntry(turn.text, scope, turn.speaker, turn.time, expires_at, metadata, replace(AS_GIVEN, flags=flags))
-            for turn, flags in flagged
-        ]
-        kept = iter(
-            bank.keep_apart([entry for entry, held in zip(new, apart, strict=True) if held]) if any(apart) else ()
-        )
-        stored = iter(bank.add_many(entry for entry, held in zip(new, apart, strict=True) if not held))
-        return [next(kept if held else stored) for held in apart]
+        """Store turns as given, but for those that are kept apart, and none that was remembered before."""
+        new = []
+        for turn in turns:
+            flags = self._flags(turn.speaker, turn.text)
+            how = replace(AS_GIVEN, turn_id=turn.id, flags=flags)
+            new.append(NewEntry(turn.text, scope, turn.speaker, turn.time, expires_at, metadata, how))
+        return bank.store(new, [bool(one.provenance.flags) and self.suspicious == "quarantine" for one in new])
 
     def _remember(
         self,

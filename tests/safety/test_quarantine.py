@@ -203,11 +203,14 @@ def test_a_release_that_was_interrupted_goes_on_and_remembers_nothing_twice() ->
         )
 
 
-def test_a_turn_with_an_id_is_kept_apart_once(memory: Memory) -> None:
-    turn = Turn("Ann", ATTACK, None, "t1")
-    for _ in range(2):
-        memory.add_many([turn], user_id="ann")
-    assert len(memory.quarantined(user_id="ann")["results"]) == 1
+@pytest.mark.parametrize("infer", [True, False])
+def test_a_turn_with_an_id_is_kept_apart_once(memory: Memory, infer: bool) -> None:
+    turns = [Turn("Ann", "Ann has a cat", None, "t0"), Turn("Ann", ATTACK, None, "t1")]
+    done = [memory.add_many([turns], user_id="ann", infer=infer)["results"] for _ in range(2)]
+    assert [[one["event"] for one in each] for each in done] == [["ADD", "QUARANTINE"], []]
+    memory.discard(done[0][1]["id"])
+    memory.add_many([turns], user_id="ann")
+    assert (texts(memory), memory.quarantined(user_id="ann")) == (["Ann has a cat"], {"results": []})
 
 
 def test_a_message_that_quotes_what_was_recalled_is_not_suspicious_for_that(memory: Memory) -> None:

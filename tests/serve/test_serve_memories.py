@@ -75,6 +75,16 @@ def test_the_calls_that_mem0_documents_for_its_server_work(client: TestClient) -
     assert texts(client) == []
 
 
+@pytest.mark.parametrize("infer", [True, False])
+def test_a_message_that_is_sent_again_with_its_id_costs_nothing(client: TestClient, infer: bool) -> None:
+    message = {"role": "user", "content": "I moved to Oslo", "id": "m1"}
+    body = {"messages": [message], "user_id": "alice", "infer": infer}
+    first, again = (client.post("/memories", json=body) for _ in range(2))
+    assert [one["event"] for one in first.json()["results"]] == ["ADD"]
+    assert (again.status_code, again.json()) == (200, {"results": [], "unreadable": 0})
+    assert texts(client) == ["I moved to Oslo"]
+
+
 def test_a_reset_erases_one_scope_and_says_so_where_none_is_named(client: TestClient) -> None:
     added(client, "Alice likes tea")
     bobs = added(client, "Bob likes tea", "bob")

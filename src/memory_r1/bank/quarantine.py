@@ -30,13 +30,13 @@ _TURN = "quarantine-"
 
 
 def keep_apart(db: sqlite3.Connection, time: datetime, new: Sequence[NewEntry]) -> list[Logged]:
-    """Log what is to be kept apart. A turn that has an id and is to be decided counts as remembered from now on."""
+    """Log what is to be kept apart. A turn that has an id counts as remembered from now on."""
     log = []
     for number, (entry, state) in enumerate(zip(new, new_states(new, time), strict=True), next_operation(db)):
         log.append(
             Logged(number, "QUARANTINE", str(uuid.uuid4()), time, entry.scope, None, state, None, entry.provenance)
         )
-        if entry.provenance.turn_id is not None and not as_given(entry.provenance):
+        if entry.provenance.turn_id is not None:
             note_facts(db, entry.scope, entry.provenance.turn_id, [])
     write_log(db, log)
     return log

@@ -29,7 +29,7 @@ from memory_r1.bank.quarantine import end, held, keep_apart
 from memory_r1.bank.retrieval import Retriever
 from memory_r1.bank.rows import ENTRY_COLUMNS, entry_of, moment, scope_sql, seconds
 from memory_r1.bank.terms import term_codes, words
-from memory_r1.bank.turns import TurnProgress, note_facts, read_progress
+from memory_r1.bank.turns import TurnProgress, is_remembered, note_facts, note_remembered, read_progress
 from memory_r1.bank.writes import (
     BY_HAND,
     change_entry,
@@ -190,6 +190,36 @@ class MemoryBank:
     def add_many(self, entries: Iterable[NewEntry]) -> list[Logged]:
         """Store entries as given, all in one transaction, each with its ADD in the log."""
         return self._add(list(entries), None)
+
+    def store(self, entries: Sequence[NewEntry], apart: Sequence[bool]) -> list[Logged]:
+        """Store entries as given, and keep those apart for which `apart` says so, all in one transaction.
+
+        One logged operation each, in their order; none, and no entry, where `provenance.turn_id` names a turn that was
+        remembered before in the entry's scope. A turn that was interrupted counts as remembered from now on.
+        """
+        with self._reading() as db:  # what was remembered before is not embedded again
+            new = [
+                (entry, held)
+                for entry, held in zip(entries, apart, strict=True)
+                if not is_remembered(db, entry.scope, entry.provenance.turn_id)
+            ]
+        if not new:
+            return []
+        now = self._now()
+        states = new_states([entry for entry, _ in new], now)
+        texts = [searched_text(entry.text, entry.speaker) for entry, held in new if not held]
+        embedded = iter(self._passages.embed(texts))
+        rows = [
+            (entry, state, None if held else next(embedded)) for (entry, held), state in zip(new, states, strict=True)
+        ]
+        with self._writing() as db:
+            check_embedder(db, self.embedder, self.path)
+            rows = [row for row in rows if note_remembered(db, row[0].scope, row[0].provenance.turn_id)]
+            kept = iter(keep_apart(db, now, [entry for entry, _, vector in rows if vector is None]))
+            given = [(entry, state, vector) for entry, state, vector in rows if vector is not None]
+            states, vectors = [state for _, state, _ in given], [vector for *_, vector in given]
+            added = iter(add_entries(db, now, [entry for entry, *_ in given], states, vectors, None))
+            return [next(kept if vector is None else added) for _, _, vector in rows]
 
     def update(self, entry_id: str, *, how: Provenance = BY_HAND, **changes: Any) -> Logged:
         """Change an entry by hand: any of text, metadata, event_time, expires_at (None removes the latter two)."""
