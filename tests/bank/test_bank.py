@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from memory_r1.bank import MemoryBank, NewEntry, schema
+from memory_r1.bank.turns import TurnProgress
 from memory_r1.errors import (
     BankCorrupt,
     BankTooNew,
@@ -339,6 +340,22 @@ def test_a_turn_id_belongs_to_its_scope(bank: MemoryBank) -> None:
     for scope in (ANN, BOB):
         run(remember(turn, bank, scope), ScriptedLLM(['{"facts": ["Ann has a dog"]}']))
     assert (texts(bank, ANN), texts(bank, BOB)) == (["Ann has a dog"], ["Ann has a dog"])
+
+
+@pytest.mark.parametrize("kind", ["UPDATE", "DELETE"])
+def test_a_turn_that_changes_an_entry_of_a_narrower_scope_is_done_and_no_other_turn_is(
+    bank: MemoryBank, kind: str
+) -> None:
+    wide, narrow = Scope(agent_id="a"), Scope(user_id="ann", agent_id="a")
+    add(bank, "Ann has a cat", narrow, speaker="Ann")
+    bank.begin_turn(narrow, Turn("Ann", "x", id="t1"), [Fact("Ann has a bird", "Ann")])
+    turn = Turn("Ann", "I have a dog now", id="t1")
+    decision = json.dumps({"operation": kind, "index": 1, "text": "Ann has a dog"})
+    (logged,) = run(remember(turn, bank, wide), ScriptedLLM(['{"facts": ["Ann has a dog now"]}', decision]))
+    assert (logged.kind, logged.scope) == (kind, narrow)
+    assert run(remember(turn, bank, wide), ScriptedLLM([])) == []
+    assert bank.turn_progress(wide, "t1") == TurnProgress((), 1, True)
+    assert bank.turn_progress(narrow, "t1") == TurnProgress((Fact("Ann has a bird", "Ann"),), 0, False)
 
 
 def test_a_decision_that_meets_a_faster_writer_is_made_again(bank: MemoryBank) -> None:

@@ -177,11 +177,11 @@ class MemoryBank:
                 changes["event_time"] = seconds(operation.fact.event_time)
             if metadata:
                 changes["metadata"] = {**operation.entry.metadata, **metadata}
-            return self._change("UPDATE", operation.entry, changes, operation.fact, operation.provenance)
+            return self._change("UPDATE", operation.entry, changes, operation.fact, operation.provenance, told_in=scope)
         if operation.kind == "DELETE":
             assert operation.entry is not None
             gone = {"deleted_at": seconds(self._now())}
-            return self._change("DELETE", operation.entry, gone, operation.fact, operation.provenance)
+            return self._change("DELETE", operation.entry, gone, operation.fact, operation.provenance, told_in=scope)
         with self._writing() as db:
             related = operation.entry.id if operation.entry else None
             about = (operation.fact, operation.provenance)
@@ -260,6 +260,7 @@ class MemoryBank:
         fact: Fact | None,
         how: Provenance,
         undoes: int | None = None,
+        told_in: Scope | None = None,
     ) -> Logged:
         vector = None
         if "text" in changes:
@@ -269,7 +270,7 @@ class MemoryBank:
             row = db.execute(f"SELECT {ENTRY_COLUMNS} FROM entry WHERE id = ?", (seen.id,)).fetchone()
             if row is None or row["revision"] != seen.revision:
                 raise Conflict(f"entry {seen.id} has been changed since it was read; read it again and decide anew")
-            return change_entry(db, self._now(), kind, row, changes, vector, fact, how, undoes)
+            return change_entry(db, self._now(), kind, row, changes, vector, fact, how, undoes, told_in)
 
     # -- quarantine -----------------------------------------------------------------------------------------------
 
