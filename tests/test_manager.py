@@ -24,15 +24,21 @@ from memory_r1.manager import (
     with_name,
 )
 from memory_r1.testing import ScriptedLLM
-from memory_r1.types import Fact, MemoryEntry, Operation, Reply, Scope, Turn
+from memory_r1.types import Fact, MemoryEntry, Operation, Provenance, Reply, Scope, Turn
 
 ANN = Scope(user_id="ann")
 MAY_8 = datetime(2023, 5, 8, 13, 56, tzinfo=UTC)
 MAY_7 = datetime(2023, 5, 7, tzinfo=UTC)
 
 
-def entry(text: str, number: int = 1, speaker: str | None = "Ann", when: datetime | None = None) -> MemoryEntry:
-    return MemoryEntry(f"id{number}", text, ANN, MAY_8, MAY_8, number, speaker, when)
+def entry(
+    text: str,
+    number: int = 1,
+    speaker: str | None = "Ann",
+    when: datetime | None = None,
+    expires_at: datetime | None = None,
+) -> MemoryEntry:
+    return MemoryEntry(f"id{number}", text, ANN, MAY_8, MAY_8, number, speaker, when, expires_at)
 
 
 def facts(*texts: str) -> str:
@@ -164,6 +170,39 @@ def test_no_model_is_asked_when_nothing_is_related_or_it_is_known_already() -> N
     assert (nothing.kind, nothing.entry, nothing.provenance.reason) == ("NOOP", known, "duplicate")
     with pytest.raises(ModelUnavailable):
         run(decide(Fact("Ann has a cat", "Ann"), [known]), ScriptedLLM([]))
+
+
+@pytest.mark.parametrize(
+    ("expires_at", "known", "kind"),
+    [
+        (None, None, "NOOP"),
+        (None, MAY_8, "UPDATE"),
+        (MAY_8, MAY_7, "UPDATE"),
+        (MAY_8, MAY_8, "NOOP"),
+        (MAY_7, MAY_8, "NOOP"),
+        (MAY_8, None, "NOOP"),
+    ],
+)
+def test_what_is_known_already_comes_to_last_as_long_as_the_fact(
+    expires_at: datetime | None, known: datetime | None, kind: Any
+) -> None:
+    fact, same = Fact("Ann has a dog", "Ann"), entry("Ann has the dog", expires_at=known)
+    text, reason = (same.text, "lasts longer") if kind == "UPDATE" else (None, "duplicate")
+    decided = run(decide(fact, [same], expires_at), ScriptedLLM([]))
+    assert decided == Operation(kind, fact, same, text, Provenance(reason=reason))
+    told = Reply('{"operation": "UPDATE", "index": 1, "text": "Ann has the dog"}')
+    by_model = parse_operation(told, fact, [same], expires_at)
+    assert (by_model.kind, by_model.entry, by_model.text) == (kind, same, text)
+
+
+def test_of_several_duplicates_the_one_that_lasts_longest_counts() -> None:
+    fact = Fact("Ann has a dog", "Ann")
+    soon, later, lasting = (entry("Ann has a dog", n, expires_at=at) for n, at in enumerate((MAY_7, MAY_8, None)))
+    assert [duplicate(fact, each) for each in ([soon, later], [later, soon], [soon, lasting, later])] == [
+        later,
+        later,
+        lasting,
+    ]
 
 
 def test_a_manager_sees_positions_and_never_an_id() -> None:

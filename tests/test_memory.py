@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from memory_r1.errors import Conflict, EntryNotFound, InvalidInput, MissingScope
+from memory_r1.errors import Conflict, EntryNotFound, InvalidInput, MissingScope, ModelUnavailable
 from memory_r1.flow import Usage
 from memory_r1.memory import AsyncMemory, Memory
 from memory_r1.testing import HashEmbedder, ScriptedLLM
@@ -248,6 +248,50 @@ def test_many_items_are_remembered_once_and_go_on_after_an_interruption() -> Non
         assert texts(memory) == [f"I like tea number {number}" for number in range(4)]
         memory.add_many(["as given", "and this"], user_id="bob", infer=False)
         assert texts(memory, user_id="bob") == ["as given", "and this"]
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("then", [True, False])
+def test_a_message_with_an_id_is_remembered_once_whether_decided_or_stored_as_given(first: bool, then: bool) -> None:
+    with made() as memory:
+        said = [{"role": "Ann", "content": f"I like tea number {number}", "id": f"t{number}"} for number in range(3)]
+        memory.add(said[:1], user_id="ann", infer=first)
+        again = memory.add([*said, said[2]], user_id="ann", infer=then)
+        assert [(item["event"], item["memory"]) for item in again["results"]] == [
+            ("ADD", "I like tea number 1"),
+            ("ADD", "I like tea number 2"),
+        ]
+        before = list(memory.export())
+        for add in (memory.add, memory.add_many):
+            for infer in (True, False):
+                assert add(said, user_id="ann", infer=infer) == {"results": [], "unreadable": 0}
+        assert memory.add(said[:1], user_id="ann", infer=False, dry_run=True)["results"] == []
+        assert list(memory.export()) == before
+        assert [operation["turn_id"] for item in again["results"] for operation in memory.history(item["id"])] == [
+            "t1",
+            "t2",
+        ]
+        memory.add(said[:1], user_id="bob", infer=then)  # an id belongs to its scope
+        memory.add(["the same", "the same"], user_id="bob", infer=False)
+        assert texts(memory, user_id="bob") == ["I like tea number 0", "the same", "the same"]
+
+
+def test_an_interrupted_message_that_is_then_stored_as_given_is_done() -> None:
+    llm = ScriptedLLM(['{"facts": ["Ann likes tea", "Ann likes milk"]}'])
+    message = {"role": "Ann", "content": "I like tea and milk", "id": "t1"}
+    with made(llm=llm) as memory:
+        with pytest.raises(ModelUnavailable):
+            memory.add(message, user_id="ann")
+        memory.add(message, user_id="ann", infer=False)
+        assert memory.add(message, user_id="ann") == {"results": [], "unreadable": 0}
+        assert texts(memory) == ["Ann likes tea", "I like tea and milk"]
+
+
+def test_nothing_is_noted_of_messages_of_which_one_cannot_be_stored(memory: Memory) -> None:
+    message = {"role": "user", "content": "I like tea", "id": "t1"}
+    with pytest.raises(InvalidInput):
+        memory.add(message, user_id="ann", infer=False, metadata={"n": 2**64})
+    assert [item["event"] for item in memory.add(message, user_id="ann", infer=False)["results"]] == ["ADD"]
 
 
 # --- Reading ---

@@ -10,6 +10,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from memory_r1.bank.rows import NAMESPACES
+
 _TEXTS = ("content", "text", "memory", "data")
 _VALUE = "value."
 
@@ -31,12 +33,12 @@ def item_text(value: Mapping[str, Any]) -> str:
 def item_metadata(item: Item) -> dict[str, Any]:
     prefixes = [_named(item.namespace[:length]) for length in range(1, len(item.namespace) + 1)]
     value = {_VALUE + name: held for name, held in item.value.items()}
-    return {"namespace": _named(item.namespace), "namespaces": prefixes, "key": item.key, **value}
+    return {"namespace": _named(item.namespace), NAMESPACES: prefixes, "key": item.key, **value}
 
 
 def item_of(metadata: Mapping[str, Any] | None) -> Item | None:
     """The item that an entry's metadata holds; None for an entry that is none."""
-    if not metadata or not {"namespace", "namespaces", "key"} <= metadata.keys():
+    if not metadata or not {"namespace", NAMESPACES, "key"} <= metadata.keys():
         return None
     value = {name.removeprefix(_VALUE): held for name, held in metadata.items() if name.startswith(_VALUE)}
     return Item(tuple(json.loads(metadata["namespace"])), metadata["key"], value)
@@ -49,7 +51,7 @@ def is_item(namespace: Sequence[str], key: str) -> dict[str, Any]:
 
 def is_below(prefix: Sequence[str]) -> dict[str, Any]:
     """The filter that finds the items of a namespace and of all below it."""
-    return {"namespaces": {"contains": _named(prefix)} if prefix else "*"}
+    return {NAMESPACES: {"contains": _named(prefix)} if prefix else "*"}
 
 
 def member(name: str) -> str:

@@ -12,6 +12,7 @@ from datetime import datetime
 from difflib import SequenceMatcher
 from typing import Any
 
+from memory_r1.bank.rows import seconds
 from memory_r1.bank.sqlite import MemoryBank
 from memory_r1.bank.terms import words
 from memory_r1.bank.writes import MAX_TEXT
@@ -138,7 +139,7 @@ def decide_and_apply(
 ) -> Flow[Logged]:
     """Decide an operation and apply it; when another writer was faster, look again, and at last just add."""
     for _ in range(_TRIES):
-        operation = yield from decide(fact, bank.related(fact, scope, k))
+        operation = yield from decide(fact, bank.related(fact, scope, k), expires_at)
         operation = replace(operation, provenance=replace(operation.provenance, turn_id=turn.id, flags=flags))
         try:
             return bank.apply(operation, scope, metadata=metadata, expires_at=expires_at)
@@ -148,28 +149,43 @@ def decide_and_apply(
     return bank.apply(Operation("ADD", fact, provenance=how), scope, metadata=metadata, expires_at=expires_at)
 
 
-def decide(fact: Fact, related: Sequence[MemoryEntry]) -> Flow[Operation]:
-    """The operation for one fact. A model is asked only when something is related and nothing says it already."""
+def decide(fact: Fact, related: Sequence[MemoryEntry], expires_at: datetime | None = None) -> Flow[Operation]:
+    """The operation for one fact. A model is asked only when something is related and nothing says it already.
+
+    Where what says it already would expire before the fact, it is to last as long: an UPDATE to the same words.
+    """
     if not related:
         return Operation("ADD", fact, provenance=Provenance(reason="nothing related"))
     if (same := duplicate(fact, related)) is not None:
+        if _outlasts(expires_at, same.expires_at):
+            return Operation("UPDATE", fact, same, same.text, Provenance(reason="lasts longer"))
         return Operation("NOOP", fact, same, provenance=Provenance(reason="duplicate"))
     reply = yield manager_prompt(fact, related)
-    return parse_operation(reply, fact, related)
+    return parse_operation(reply, fact, related, expires_at)
 
 
 def duplicate(fact: Fact, related: Iterable[MemoryEntry]) -> MemoryEntry | None:
     """An entry with the same words in the same order, but for case, punctuation and articles.
 
-    The same words about another day are another event: a dated fact is a duplicate only on the same date.
+    The same words about another day are another event: a dated fact is a duplicate only on the same date. Of several
+    entries it is the one that lasts longest.
     """
     wanted = [word for word in words(fact.text) if word not in _ARTICLES]
+    found = None
     for entry in related:
         if fact.dated and fact.event_time and entry.event_time and fact.event_time != entry.event_time:
             continue
-        if fact.speaker == entry.speaker and [word for word in words(entry.text) if word not in _ARTICLES] == wanted:
-            return entry
-    return None
+        if fact.speaker != entry.speaker or [word for word in words(entry.text) if word not in _ARTICLES] != wanted:
+            continue
+        if found is None or _outlasts(entry.expires_at, found.expires_at):
+            found = entry
+    return found
+
+
+def _outlasts(expires_at: datetime | None, other: datetime | None) -> bool:
+    """Whether what expires then (None: never) is there when the other is no longer."""
+    end, before = seconds(expires_at), seconds(other)
+    return before is not None and (end is None or end > before)
 
 
 def fact_from(text: str, turn: Turn) -> Fact:
@@ -239,7 +255,9 @@ def parse_facts(text: str) -> tuple[list[str], bool]:
     return list(facts)[:MAX_FACTS], readable
 
 
-def parse_operation(reply: Reply, fact: Fact, related: Sequence[MemoryEntry]) -> Operation:
+def parse_operation(
+    reply: Reply, fact: Fact, related: Sequence[MemoryEntry], expires_at: datetime | None = None
+) -> Operation:
     """The operation a reply names. One that cannot be read, or an invented position, is a counted NOOP."""
     how = provenance(reply, "manage")
 
@@ -264,7 +282,7 @@ def parse_operation(reply: Reply, fact: Fact, related: Sequence[MemoryEntry]) ->
     text = sentence(found.get("text"), MAX_TEXT)
     if text is None:
         return nothing("unreadable")
-    if text == entry.text:
+    if text == entry.text and not _outlasts(expires_at, entry.expires_at):
         return Operation("NOOP", fact, entry, provenance=replace(how, reason="unchanged"))
     return Operation("UPDATE", fact, entry, text, provenance=how)
 

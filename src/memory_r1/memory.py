@@ -21,7 +21,7 @@ from memory_r1 import transfer
 from memory_r1.answer import RETRIEVED, ask
 from memory_r1.bank.adding import AS_GIVEN
 from memory_r1.bank.filters import split_scope
-from memory_r1.bank.quarantine import as_given, released_turn
+from memory_r1.bank.quarantine import as_given, check_turn_id, released_turn
 from memory_r1.bank.rows import moment
 from memory_r1.bank.sqlite import MemoryBank, NewEntry
 from memory_r1.bank.writes import BY_HAND, check_text, clean
@@ -129,9 +129,10 @@ class Memory:
 
         Returns {"results": [{"id", "memory", "event", …}], "unreadable": n}: what each fact did, with
         "previous_memory" for UPDATE and DELETE, and "scrubbed": {"email": 1} where something was replaced.
-        `infer=False` stores each message as given, without a model. `dry_run=True` returns what would happen and
-        changes nothing. `timestamp` is when it was said (default: now). `progress(turns_done, operations)` is called
-        after each turn, and with `infer=False` once.
+        `infer=False` stores each message as given, without a model. A message with an "id" that was remembered before,
+        either way, does nothing and has no result. `dry_run=True` returns what would happen and changes nothing.
+        `timestamp` is when it was said (default: now). `progress(turns_done, operations)` is called after each turn,
+        and with `infer=False` once.
         """
         scope = Scope(user_id, agent_id, run_id)
         time = self.bank.now() if timestamp is None else parse_time(timestamp)
@@ -196,6 +197,8 @@ class Memory:
 
         Turns with an id that were remembered before cost nothing, so that an interrupted call can be repeated.
         """
+        for turn in turns:
+            check_turn_id(turn.id)
         clean, metadata, _ = self.scrubbed(turns, metadata)
         with self._one_writer(scope):
             for done, turn in enumerate(clean, 1):
@@ -230,18 +233,13 @@ class Memory:
         metadata: Mapping[str, Any] | None,
         expires_at: datetime | None = None,
     ) -> list[Logged]:
-        """Store turns as given, but for those that are kept apart; one logged operation each, in their order."""
-        flagged = [(turn, self._flags(turn.speaker, turn.text)) for turn in turns]
-        apart = [bool(flags) and self.suspicious == "quarantine" for _, flags in flagged]
-        new = [
-            NewEntry(turn.text, scope, turn.speaker, turn.time, expires_at, metadata, replace(AS_GIVEN, flags=flags))
-            for turn, flags in flagged
-        ]
-        kept = iter(
-            bank.keep_apart([entry for entry, held in zip(new, apart, strict=True) if held]) if any(apart) else ()
-        )
-        stored = iter(bank.add_many(entry for entry, held in zip(new, apart, strict=True) if not held))
-        return [next(kept if held else stored) for held in apart]
+        """Store turns as given, but for those that are kept apart, and none that was remembered before."""
+        new = []
+        for turn in turns:
+            flags = self._flags(turn.speaker, turn.text)
+            how = replace(AS_GIVEN, turn_id=turn.id, flags=flags)
+            new.append(NewEntry(turn.text, scope, turn.speaker, turn.time, expires_at, metadata, how))
+        return bank.store(new, [bool(one.provenance.flags) and self.suspicious == "quarantine" for one in new])
 
     def _remember(
         self,
@@ -637,6 +635,7 @@ def _checked(turn: Turn) -> Turn:
     for name, value in (("name or role", turn.speaker), ("id", "" if turn.id is None else turn.id)):
         if not isinstance(value, str) or not value.isprintable():
             raise InvalidInput(f"a message's {name} must be a string of printable characters, not {value!a:.80}")
+    check_turn_id(turn.id)
     return turn if turn.time is None else replace(turn, time=parse_time(turn.time))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from memory_r1.bank import MemoryBank, NewEntry, schema
+from memory_r1.bank.turns import TurnProgress
 from memory_r1.errors import (
     BankCorrupt,
     BankTooNew,
@@ -122,14 +124,18 @@ def test_an_operation_on_an_entry_that_changed_meanwhile_is_a_conflict_and_write
     assert (texts(bank), bank.log()) == (["green tea"], before)
 
 
-def test_an_update_takes_the_event_time_of_its_fact_where_it_has_one(bank: MemoryBank) -> None:
+def test_an_update_takes_its_facts_expiry_and_its_event_time_where_it_has_one(bank: MemoryBank) -> None:
     entry = bank.get(add(bank, "tea", event_time=MAY, metadata={"a": 1, "b": 1}))
     bank.apply(Operation("UPDATE", Fact("x"), entry, "green tea"), ANN, metadata={"b": 2})
     entry = bank.get(entry.id)
     assert (entry.event_time, entry.metadata) == (MAY, {"a": 1, "b": 2})
     june = MAY + timedelta(days=30)
-    bank.apply(Operation("UPDATE", Fact("x", event_time=june), entry, "black tea"), ANN)
-    assert bank.get(entry.id).event_time == june
+    bank.apply(Operation("UPDATE", Fact("x", event_time=june), entry, "black tea"), ANN, expires_at=june)
+    entry = bank.get(entry.id)
+    assert (entry.event_time, entry.expires_at) == (june, june)
+    bank.apply(Operation("UPDATE", Fact("x"), entry, "white tea"), ANN)
+    entry = bank.get(entry.id)
+    assert (entry.event_time, entry.expires_at) == (june, None)
 
 
 def test_the_log_keeps_who_decided_and_why(bank: MemoryBank) -> None:
@@ -184,12 +190,53 @@ def test_an_entry_that_expired_since_is_there_as_of_a_time_before() -> None:
         assert bank.count() == 1
 
 
+@pytest.mark.parametrize("again", ["Ann parks at lot seven.", "Ann parks at lot eight."])
+def test_a_lasting_fact_does_not_go_with_the_temporary_one_that_it_repeats_or_updates(again: str) -> None:
+    time = [MAY]
+    tomorrow = MAY + timedelta(days=1)
+    first, update = "Ann parks at lot seven.", '{"operation": "UPDATE", "index": 1, "text": "Ann parks at lot eight."}'
+    with MemoryBank(embedder=HashEmbedder(), now=lambda: time[0]) as bank:
+        for text, expires_at in ((first, tomorrow), (again, None)):
+            llm = ScriptedLLM([json.dumps({"facts": [text]}), update])
+            run(remember(Turn("Ann", text), bank, ANN, expires_at=expires_at), llm)
+            time[0] += timedelta(hours=1)
+        assert [(one.kind, one.after and one.after["expires_at"]) for one in bank.log()] == [
+            ("ADD", tomorrow.timestamp()),
+            ("UPDATE", None),
+        ]
+        time[0] = MAY + timedelta(days=2)
+        assert texts(bank) == found(bank, "parks") == [again]
+        with MemoryBank.replay(bank.log(), HashEmbedder()) as rebuilt, bank.as_of(MAY) as then:
+            assert rebuilt.all(show_expired=True)[0].expires_at is None
+            assert [(entry.text, entry.expires_at) for entry in then.all()] == [(first, tomorrow)]
+        bank.undo(2)
+        assert texts(bank) == []
+        assert [(entry.text, entry.expires_at) for entry in bank.all(show_expired=True)] == [(first, tomorrow)]
+
+
 def test_expired_entries_are_not_related_to_a_new_fact(bank: MemoryBank) -> None:
     add(bank, "parking place 7", expires_at=MAY)
     assert bank.related(Fact("parking place 8"), ANN) == []
 
 
 # --- Search ---
+
+
+def test_what_a_program_put_as_it_is_is_found_and_not_decided_about(bank: MemoryBank) -> None:
+    for number, metadata in enumerate(
+        (
+            {"message": {"role": "user"}},
+            {"namespace": '["a"]', "namespaces": ['["a"]'], "key": "k"},
+            {"message": "a word of a user's own", "namespaces": "another", "key": 3},
+            {},
+        )
+    ):
+        add(bank, f"tea number {number}", metadata=metadata)
+    assert [entry.text for entry in bank.related(Fact("tea number"), ANN)] == ["tea number 2", "tea number 3"]
+    assert sorted(found(bank, "tea number")) == [f"tea number {number}" for number in range(4)]
+    bank.update(bank.all(ANN)[3].id, metadata={"message": {}})
+    bank.update(bank.all(ANN)[0].id, metadata={})
+    assert [entry.text for entry in bank.related(Fact("tea number"), ANN)] == ["tea number 2", "tea number 0"]
 
 
 def test_filters_narrow_a_search_within_its_scope(bank: MemoryBank) -> None:
@@ -223,6 +270,30 @@ def test_an_agent_finds_its_entries_in_every_users_home_and_no_others(bank: Memo
     assert sorted(found(bank, "tea", Scope(agent_id="a"))) == ["tea one", "tea three", "tea two"]
     assert found(bank, "tea", Scope(run_id="r")) == ["tea three"]
     assert found(bank, "tea", Scope(user_id="ann")) == ["tea two"]
+
+
+def test_what_an_agent_finds_is_the_best_of_all_users_and_not_the_best_of_each(bank: MemoryBank) -> None:
+    said = [(f"u{number}", f"The dog number {number} was fed{' again' * number}") for number in range(30)]
+    said += [("mia", f"The dog Pepper has toy number {number}{' Pepper' * number}") for number in range(5)]
+    bank.add_many(NewEntry(text, Scope(user_id=user, agent_id="h"), user) for user, text in said)
+    bank.add_many(NewEntry(text, Scope(agent_id="one"), user) for user, text in said)
+    query = "which toy has the dog Pepper"
+    for options in ({}, {"mode": "vector"}, {"mode": "text"}, {"by_speaker": True}, {"filters": {"speaker": "mia"}}):
+        for k in (6, 60):
+            many, one = (bank.search(query, Scope(agent_id=agent), k, **options) for agent in ("h", "one"))
+            assert [(hit.entry.text, hit.score, round(hit.similarity, 5)) for hit in many] == [
+                (hit.entry.text, hit.score, round(hit.similarity, 5)) for hit in one
+            ]
+            assert many[0].entry.speaker == "mia"
+            assert [0 < hit.score <= 1 for hit in many] == [True] * len(many)
+    assert {hit.entry.speaker for hit in bank.search(query, Scope(agent_id="h"), 5)} == {"mia"}
+
+
+def test_an_agents_search_needs_no_more_room_than_there_is() -> None:
+    with MemoryBank(embedder=HashEmbedder(), index_bytes=1) as bank:
+        bank.add_many(NewEntry(f"tea of {user}", Scope(user_id=user, agent_id="h")) for user in "abcdef")
+        assert sorted(found(bank, "tea", Scope(agent_id="h"), 4)) == [f"tea of {user}" for user in "abcd"]
+        assert found(bank, "tea of e", Scope(user_id="e")) == ["tea of e"]
 
 
 def test_searches_are_counted_as_recalls_and_looking_for_related_entries_is_not(bank: MemoryBank) -> None:
@@ -269,6 +340,22 @@ def test_a_turn_id_belongs_to_its_scope(bank: MemoryBank) -> None:
     for scope in (ANN, BOB):
         run(remember(turn, bank, scope), ScriptedLLM(['{"facts": ["Ann has a dog"]}']))
     assert (texts(bank, ANN), texts(bank, BOB)) == (["Ann has a dog"], ["Ann has a dog"])
+
+
+@pytest.mark.parametrize("kind", ["UPDATE", "DELETE"])
+def test_a_turn_that_changes_an_entry_of_a_narrower_scope_is_done_and_no_other_turn_is(
+    bank: MemoryBank, kind: str
+) -> None:
+    wide, narrow = Scope(agent_id="a"), Scope(user_id="ann", agent_id="a")
+    add(bank, "Ann has a cat", narrow, speaker="Ann")
+    bank.begin_turn(narrow, Turn("Ann", "x", id="t1"), [Fact("Ann has a bird", "Ann")])
+    turn = Turn("Ann", "I have a dog now", id="t1")
+    decision = json.dumps({"operation": kind, "index": 1, "text": "Ann has a dog"})
+    (logged,) = run(remember(turn, bank, wide), ScriptedLLM(['{"facts": ["Ann has a dog now"]}', decision]))
+    assert (logged.kind, logged.scope) == (kind, narrow)
+    assert run(remember(turn, bank, wide), ScriptedLLM([])) == []
+    assert bank.turn_progress(wide, "t1") == TurnProgress((), 1, True)
+    assert bank.turn_progress(narrow, "t1") == TurnProgress((Fact("Ann has a bird", "Ann"),), 0, False)
 
 
 def test_a_decision_that_meets_a_faster_writer_is_made_again(bank: MemoryBank) -> None:
@@ -442,6 +529,48 @@ def test_purging_a_user_erases_the_undecided_facts_of_their_runs_too(tmp_path: P
         assert bank.purge(scope=ANN) == 0
         assert MARKER.encode() not in bytes_of(path)
         assert bank.turn_progress(BOB, "t") is not None
+
+
+@pytest.mark.parametrize("whole_scope", [False, True])
+@pytest.mark.parametrize(
+    ("own", "wider"),
+    [
+        (Scope(user_id="mia", agent_id="helper"), Scope(agent_id="helper")),
+        (Scope(user_id="mia", run_id="r"), Scope(user_id="mia")),
+        (Scope(user_id="mia", run_id="r"), Scope(run_id="r")),
+    ],
+)
+def test_a_purge_erases_the_words_of_an_entry_where_a_wider_scope_said_them(
+    tmp_path: Path, own: Scope, wider: Scope, whole_scope: bool
+) -> None:
+    path = tmp_path / "memory.db"
+    said = f"I have epilepsy {MARKER}"
+    facts = [f"Mia has epilepsy {MARKER}", f"Mia knows {MARKER}"]
+
+    with MemoryBank(path, embedder=HashEmbedder()) as bank:
+        for number, scope in enumerate((own, wider), 1):
+            llm = ScriptedLLM([json.dumps({"facts": facts[:1]})])
+            run(remember(Turn("Mia", said, id=f"t{number}"), bank, scope), llm)
+        with pytest.raises(ModelUnavailable):  # after the first of its facts
+            run(remember(Turn("Mia", said, id="t3"), bank, wider), ScriptedLLM([json.dumps({"facts": facts})]))
+        (entry,) = bank.all()
+        assert [(one.kind, one.scope, one.entry_id) for one in bank.log()] == [
+            ("ADD", own, entry.id),
+            ("NOOP", wider, entry.id),
+            ("NOOP", wider, entry.id),
+        ]
+        assert bank.purge(**({"scope": own} if whole_scope else {"entry_id": entry.id})) == 1
+        bank.close()
+        assert MARKER.encode() not in bytes_of(path)
+    with MemoryBank(path, embedder=HashEmbedder()) as bank:
+        assert bank.check() == []
+        assert [(one.kind, one.scope, one.fact, one.provenance.reason) for one in bank.log()] == [
+            ("ADD", own, None, "purged"),
+            ("NOOP", wider, None, "purged"),
+            ("NOOP", wider, None, "purged"),
+            ("PURGE", own, None, "by hand"),
+        ]
+        assert run(remember(Turn("Mia", said, id="t2"), bank, wider), ScriptedLLM([])) == []
 
 
 def test_purging_one_of_two_entries_with_the_same_words_leaves_the_other_and_its_history(bank: MemoryBank) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
 
-from memory_r1.bank.index import BM25_B, BM25_K1, RRF_CONSTANT, UNNAMED, HomeIndex, IndexRow
+from memory_r1.bank.index import HomeIndex, IndexRow
+from memory_r1.bank.postings import BM25_B, BM25_K1
+from memory_r1.bank.ranking import RRF_CONSTANT, UNNAMED, Hit, best, joined
 from memory_r1.bank.terms import term_codes, words
 from memory_r1.testing import HashEmbedder
 
@@ -20,6 +23,12 @@ NEVER = math.inf
 def row(key: int, text: str, speaker: str | None = None, expires_at: float = NEVER, alive: bool = True) -> IndexRow:
     vector = EMBEDDER.embed([text])[0].tobytes()
     return IndexRow(key, alive, speaker, expires_at, term_codes(text).astype("<u4").tobytes(), vector)
+
+
+def search(
+    index: HomeIndex, vector: Any, terms: Any, k: int, now: float, *, asked: Any = (), keys: Any = None
+) -> list[Hit]:
+    return best(index.rows(vector, terms, now, keys=keys), terms, k, asked)
 
 
 def cosines(texts: dict[int, str], query: str) -> dict[int, float]:
@@ -49,15 +58,18 @@ def fused(*rankings: dict[int, float]) -> dict[int, float]:
     return dict(scores)
 
 
-def changed(seed: int, changes: int) -> tuple[HomeIndex, dict[int, str]]:
-    """An index after many additions, changes and removals in batches, and the texts that should be in it."""
+def changed(seed: int, changes: int, first: int = 1) -> tuple[HomeIndex, dict[int, str]]:
+    """An index after many additions, changes and removals in batches, and the texts that should be in it.
+
+    Keys begin with `first`.
+    """
     random_ = random.Random(seed)
     index, texts = HomeIndex(EMBEDDER.dimension), {}
     vocabulary = [f"word{number}" for number in range(40)] + ["京都", "Straße", "adopted", "adopting"]
     while changes > 0:
         batch = []
         for _ in range(random_.randrange(1, 60)):
-            key = random_.randrange(1, 500)
+            key = first + random_.randrange(499)
             if key in texts and random_.random() < 0.4:
                 batch.append(row(key, texts.pop(key), alive=False))
             else:
@@ -78,11 +90,11 @@ def test_after_any_changes_each_ranking_is_that_of_the_reference(seed: int, chan
     for query in ("word1 word2", "adopts 京都に", "word3 word3 STRASSE"):
         (vector,), terms = EMBEDDER.embed([query]), term_codes(query)
         near = cosines(texts, query)
-        hits = index.search(vector, None, 1000, 0.0)
+        hits = search(index, vector, None, 1000, 0.0)
         assert {hit.key: pytest.approx(hit.similarity, abs=1e-5) for hit in hits} == near
         assert [hit.similarity for hit in hits] == sorted((hit.similarity for hit in hits), reverse=True)
         exact = bm25(texts, query)
-        found = index.search(None, terms, 1000, 0.0)
+        found = search(index, None, terms, 1000, 0.0)
         assert {hit.key for hit in found} == exact.keys()
         ranked = [exact[hit.key] for hit in found]
         assert ranked == pytest.approx(sorted(ranked, reverse=True), rel=1e-5)
@@ -93,21 +105,60 @@ def test_the_score_is_the_fused_rank_and_one_for_what_is_first_in_both() -> None
     index = HomeIndex(EMBEDDER.dimension)
     index.upsert([row(key, text) for key, text in texts.items()])
     query = "tea from China"
-    hits = index.search(EMBEDDER.embed([query])[0], term_codes(query), 10, 0.0)
+    hits = search(index, EMBEDDER.embed([query])[0], term_codes(query), 10, 0.0)
     expected = fused(cosines(texts, query), bm25(texts, query))
     assert {hit.key: pytest.approx(hit.score) for hit in hits} == expected
     assert (hits[0].key, hits[0].score) == (1, 1.0)
     assert [hit.score for hit in hits] == sorted(expected.values(), reverse=True)
 
 
+@pytest.mark.parametrize("homes", [1, 2, 7])
+def test_several_homes_are_ranked_as_one_that_holds_all_of_them(homes: int) -> None:
+    parts = [changed(seed, 60 * 5 ** (seed % 3), 1000 * seed) for seed in range(homes)]
+    outside = {key for _, texts in parts for key in texts if key % 5 == 0}
+    keys = np.array([key for _, texts in parts for key in texts if key not in outside], dtype=np.int64)
+    texts = {key: text for _, texts in parts for key, text in texts.items() if key not in outside}
+    order = joined((index.rows(None, None, 0.0, keys=keys) for index, _ in parts), None).keys.tolist()
+    assert sorted(order) == sorted(texts)
+    one = HomeIndex(EMBEDDER.dimension)
+    one.upsert([row(key, texts[key]) for key in order])  # equals are ranked in their order
+    for query in ("word1 word2", "adopts 京都に", "word3 word3 STRASSE", "nobody says this"):
+        (vector,), terms = EMBEDDER.embed([query]), term_codes(query)
+        for wanted in ((vector, None), (None, terms), (vector, terms)):
+            together = joined((index.rows(*wanted, 0.0, keys=keys) for index, _ in parts), wanted[1])
+            for k in (5, 10_000):
+                expected = search(one, *wanted, k, 0.0)
+                assert best(together, wanted[1], k) == [
+                    (hit.key, pytest.approx(hit.score), pytest.approx(hit.similarity, abs=1e-6)) for hit in expected
+                ]
+    assert best(joined([], terms), terms, 5) == []
+
+
+def test_speakers_are_counted_over_several_homes() -> None:
+    index, other = HomeIndex(EMBEDDER.dimension), HomeIndex(EMBEDDER.dimension)
+    index.upsert([row(number, f"tea {number}", "Ann Lee") for number in range(1, 5)])
+    other.upsert([row(9, "tea", "Carl", expires_at=-1.0)])
+    other.upsert([row(number, f"tea with milk {number}", "Bo") for number in range(5, 9)])
+    (vector,), terms = EMBEDDER.embed(["tea"]), term_codes("tea")
+
+    def speakers(k: int, *asked: str) -> str:
+        together = joined((each.rows(vector, terms, 0.0) for each in (index, other)), terms)
+        return "".join("a" if hit.key < 5 else "b" for hit in best(together, terms, k, asked))
+
+    assert speakers(4) == "aaaa"
+    assert speakers(5, "ann") == "aaaab"
+    assert speakers(8, "bo") == "aabbabab"
+    assert sorted(speakers(6, "ann", "and", "bo")) == list("aaabbb")
+
+
 def test_k_cuts_the_list_and_does_not_change_its_order() -> None:
     index, texts = changed(4, 800)
     (vector,), terms = EMBEDDER.embed(["word1 word2 word3"]), term_codes("word1 word2 word3")
     for one in ((vector, None), (None, terms)):
-        whole = index.search(*one, 1000, 0.0)
+        whole = search(index, *one, 1000, 0.0)
         for k in (1, 2, 7, 50):
-            assert index.search(*one, k, 0.0) == whole[:k]
-    assert [len(index.search(vector, terms, k, 0.0)) for k in (1, 10, 10_000)] == [1, 10, len(texts)]
+            assert search(index, *one, k, 0.0) == whole[:k]
+    assert [len(search(index, vector, terms, k, 0.0)) for k in (1, 10, 10_000)] == [1, 10, len(texts)]
 
 
 def test_expired_rows_and_rows_outside_the_keys_are_never_found() -> None:
@@ -117,7 +168,7 @@ def test_expired_rows_and_rows_outside_the_keys_are_never_found() -> None:
 
     def keys(now: float, only: list[int] | None = None) -> list[int]:
         chosen = None if only is None else np.array(only, dtype=np.int64)
-        return sorted(hit.key for hit in index.search(vector, term_codes("tea"), 9, now, keys=chosen))
+        return sorted(hit.key for hit in search(index, vector, term_codes("tea"), 9, now, keys=chosen))
 
     assert [keys(now) for now in (0, 99.9, 100, 300, -math.inf)] == [[1, 2, 3], [1, 2, 3], [2, 3], [2], [1, 2, 3]]
     assert [keys(0, only) for only in ([], [2], [3, 99])] == [[], [2], [3]]
@@ -130,7 +181,7 @@ def test_whom_the_question_names_counts_for_more_and_two_named_get_half_each() -
     (vector,) = EMBEDDER.embed(["tea"])
 
     def speakers(k: int, *asked: str) -> str:
-        hits = index.search(vector, term_codes("tea"), k, 0.0, asked=asked)
+        hits = search(index, vector, term_codes("tea"), k, 0.0, asked=asked)
         assert hits == sorted(hits, key=lambda hit: -hit.score)
         return "".join("a" if hit.key < 5 else "b" if hit.key < 9 else "c" for hit in hits)
 
@@ -147,28 +198,28 @@ def test_whom_the_question_names_counts_for_more_and_two_named_get_half_each() -
 def test_a_hit_of_the_one_who_is_named_keeps_its_score_and_others_lose_some() -> None:
     index = HomeIndex(EMBEDDER.dimension)
     index.upsert([row(1, "tea", "Ann"), row(2, "tea", "Bo")])
-    hits = index.search(EMBEDDER.embed(["tea"])[0], None, 2, 0.0, asked={"bo"})
-    plain = {hit.key: hit.score for hit in index.search(EMBEDDER.embed(["tea"])[0], None, 2, 0.0)}
+    hits = search(index, EMBEDDER.embed(["tea"])[0], None, 2, 0.0, asked={"bo"})
+    plain = {hit.key: hit.score for hit in search(index, EMBEDDER.embed(["tea"])[0], None, 2, 0.0)}
     assert {hit.key: hit.score for hit in hits} == {1: plain[1] * UNNAMED, 2: plain[2]}
 
 
 def test_an_empty_index_and_a_query_of_unknown_or_no_words_find_nothing_by_text() -> None:
     (vector,) = EMBEDDER.embed(["tea"])
     index = HomeIndex(EMBEDDER.dimension)
-    assert index.search(vector, term_codes("tea"), 5, 0.0) == []
+    assert search(index, vector, term_codes("tea"), 5, 0.0) == []
     index.upsert([row(1, "tea"), row(2, "!!!")])
-    assert index.search(None, term_codes("coffee"), 5, 0.0) == []
-    assert index.search(None, term_codes("?!"), 5, 0.0) == []
-    assert [hit.key for hit in index.search(vector, term_codes("?!"), 5, 0.0)] == [1, 2]
+    assert search(index, None, term_codes("coffee"), 5, 0.0) == []
+    assert search(index, None, term_codes("?!"), 5, 0.0) == []
+    assert [hit.key for hit in search(index, vector, term_codes("?!"), 5, 0.0)] == [1, 2]
     index.upsert([row(1, "", alive=False), row(2, "", alive=False)])
-    assert index.search(vector, term_codes("tea"), 5, 0.0) == []
+    assert search(index, vector, term_codes("tea"), 5, 0.0) == []
 
 
 def test_the_last_row_of_a_key_in_a_batch_counts() -> None:
     index = HomeIndex(EMBEDDER.dimension)
     index.upsert([row(1, "tea"), row(1, "milk"), row(2, "rice"), row(2, "rice", alive=False)])
     (vector,) = EMBEDDER.embed(["milk"])
-    assert [(hit.key, round(hit.similarity, 5)) for hit in index.search(vector, None, 5, 0.0)] == [(1, 1.0)]
+    assert [(hit.key, round(hit.similarity, 5)) for hit in search(index, vector, None, 5, 0.0)] == [(1, 1.0)]
 
 
 def test_dead_rows_are_told_so_that_the_index_is_built_anew() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from memory_r1.bank.index import _ranking
+from memory_r1.bank.ranking import _ranking
 from memory_r1.bank.vectors import Vectors
 
 

@@ -15,6 +15,7 @@ from memory_r1 import Memory, Scope
 from memory_r1.integrations.langchain import MemoryChatHistory, MemoryRetriever
 from memory_r1.scoped import ScopedMemory
 from memory_r1.testing import HashEmbedder, ScriptedLLM
+from memory_r1.types import Prompt
 
 
 def test_the_retriever_finds_documents_in_its_scope_alone() -> None:
@@ -69,3 +70,22 @@ def test_a_model_talks_with_a_history_and_what_matters_is_remembered() -> None:
         ]
         assert [entry["memory"] for entry in memory.get_all(user_id="ann")["results"]] == ["Ann has a dog"]
         assert [entry.scope for entry in memory.bank.all(Scope(run_id="s1"))] == [Scope(run_id="s1")] * 2
+
+
+def test_no_decision_of_the_memory_manager_touches_a_message_of_the_same_scope() -> None:
+    def script(prompt: Prompt) -> str:
+        return (
+            json.dumps({"facts": ["Ann has a dog"]}) if prompt.step == "extract" else '{"operation":"DELETE","index":1}'
+        )
+
+    with Memory(":memory:", llm=ScriptedLLM(script), embedder=HashEmbedder()) as memory:
+        history = MemoryChatHistory(memory, "s1", remember=ScopedMemory(memory, Scope(run_id="s1")))
+        messages = [HumanMessage("I have a dog"), HumanMessage("Ann has a dog")]
+        history.add_messages(messages)
+        assert history.messages == messages
+        assert [(one.kind, one.provenance.reason) for one in memory.bank.log()] == [
+            ("ADD", "stored as given"),
+            ("ADD", "stored as given"),
+            ("ADD", "nothing related"),
+            ("NOOP", "duplicate"),
+        ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from typing import Any, TypedDict
 
@@ -17,7 +18,7 @@ from memory_r1 import Memory
 from memory_r1.errors import BadFilter
 from memory_r1.integrations.langgraph import MemoryStore
 from memory_r1.scoped import ScopedMemory
-from memory_r1.testing import HashEmbedder
+from memory_r1.testing import HashEmbedder, ScriptedLLM
 
 DOCS: list[tuple[tuple[str, ...], str, dict[str, Any]]] = [
     (("memories", "ann"), "dog", {"text": "Ann has a dog called Pepper", "age": 3, "tags": ["pet"]}),
@@ -135,6 +136,30 @@ def test_putting_again_changes_the_item_and_deleting_removes_it_and_both_can_be_
     item = store.get(("memories", "ann"), "dog")
     assert item is not None
     assert item.value == DOCS[0][2]
+
+
+@pytest.mark.parametrize(
+    "decision",
+    [
+        '{"operation": "DELETE", "index": 1}',
+        '{"operation": "UPDATE", "index": 1, "text": "Ann has no dog called Pepper"}',
+    ],
+)
+def test_no_decision_of_the_memory_manager_touches_an_item(decision: str) -> None:
+    told = "Ann has no dog called Pepper any more"
+    llm = ScriptedLLM(lambda prompt: json.dumps({"facts": [told]}) if prompt.step == "extract" else decision)
+    with Memory(":memory:", llm=llm, embedder=HashEmbedder()) as memory:
+        ann = ScopedMemory(memory, ANN)
+        store = filled(MemoryStore(ann))
+        ann.add("Ann has a dog called Pepper", infer=False)
+        before = named(store.search((), limit=50))
+        (done,) = ann.add(told)["results"]
+        assert (done["event"], done["previous_memory"]) == (
+            json.loads(decision)["operation"],
+            "Ann has a dog called Pepper",
+        )
+        assert llm.prompts[-1].messages[-1].content == (f"Memories:\n1. Ann has a dog called Pepper\nNew fact: {told}")
+        assert named(store.search((), limit=50)) == before
 
 
 def test_a_batch_reads_before_it_writes_and_the_last_put_of_a_key_counts(store: MemoryStore) -> None:

@@ -75,6 +75,16 @@ def test_the_calls_that_mem0_documents_for_its_server_work(client: TestClient) -
     assert texts(client) == []
 
 
+@pytest.mark.parametrize("infer", [True, False])
+def test_a_message_that_is_sent_again_with_its_id_costs_nothing(client: TestClient, infer: bool) -> None:
+    message = {"role": "user", "content": "I moved to Oslo", "id": "m1"}
+    body = {"messages": [message], "user_id": "alice", "infer": infer}
+    first, again = (client.post("/memories", json=body) for _ in range(2))
+    assert [one["event"] for one in first.json()["results"]] == ["ADD"]
+    assert (again.status_code, again.json()) == (200, {"results": [], "unreadable": 0})
+    assert texts(client) == ["I moved to Oslo"]
+
+
 def test_a_reset_erases_one_scope_and_says_so_where_none_is_named(client: TestClient) -> None:
     added(client, "Alice likes tea")
     bobs = added(client, "Bob likes tea", "bob")
@@ -220,11 +230,14 @@ def test_while_the_model_is_down_adds_are_refused_with_what_was_done() -> None:
         assert client.post("/ask", json={"question": "tea?", "user_id": "alice"}).status_code == 503
 
 
+RESERVED = [{"role": "user", "content": "hi", "id": "quarantine-1"}]
 REFUSED = [
     ("POST", "/memories", {"messages": "hi"}, 400, "missing_scope"),
     ("POST", "/memories", {"messages": "", "user_id": "a"}, 400, "invalid_input"),
     ("POST", "/memories", {"messages": "hi", "user_id": "*"}, 400, "invalid_input"),
     ("POST", "/memories", {"messages": "hi", "user_id": "a", "timestamp": "soon"}, 400, "invalid_input"),
+    ("POST", "/memories", {"messages": RESERVED, "user_id": "a"}, 400, "invalid_input"),
+    ("POST", "/memories", {"messages": RESERVED, "user_id": "a", "infer": False}, 400, "invalid_input"),
     ("POST", "/memories", {"messages": "hi", "usr": "a"}, 422, "invalid_request"),
     ("POST", "/memories", {"messages": [{"role": "user"}], "user_id": "a"}, 422, "invalid_request"),
     ("POST", "/search", {"query": "x", "user_id": "a", "filters": {"n": {"near": 3}}}, 400, "bad_filter"),

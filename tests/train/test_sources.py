@@ -24,7 +24,7 @@ from memory_r1.train.examples import write_examples
 from memory_r1.train.samples import AnswerSample, ManagerSample, RememberedTexts, manager_samples
 from memory_r1.train.segments import SegmentTask
 from memory_r1.train.sources import Reciting, gold_pairs, logged_pairs, opened, samples_for, task_of
-from memory_r1.types import Message, Prompt, Scope, Turn
+from memory_r1.types import Fact, Message, Operation, Prompt, Provenance, Scope, Turn
 
 EXTRACTOR = TrainConfig(agent="extractor", algo="sft")
 MANAGER, ANSWER = TrainConfig(retrieved=10), TrainConfig(agent="answer", retrieved=10)
@@ -153,6 +153,10 @@ def test_what_was_decided_in_a_bank_can_be_cloned() -> None:
         assert [reply for _, reply in pairs] == [update, '{"operation": "ADD"}']
         assert pairs[0][0].messages[-1].content == "Memories:\n1. Ann has a dog.\nNew fact: Ann has a second dog."
         bank.undo(bank.log()[-1].id)
+        assert [reply for _, reply in logged_pairs(bank, 3)] == [update]
+        (entry,) = bank.all()
+        same = Operation("UPDATE", Fact(entry.text, "Ann"), entry, entry.text, Provenance(reason="lasts longer"))
+        bank.apply(same, ann)
         assert [reply for _, reply in logged_pairs(bank, 3)] == [update]
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import defaultdict
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from memory_r1.bank.history import read_log
 from memory_r1.bank.quarantine import KEPT_APART, quarantined_source
 from memory_r1.bank.rows import ENTRY_COLUMNS, dump, scope_sql
 from memory_r1.bank.writes import BY_HAND, bump, log_operation
 from memory_r1.errors import EntryNotFound
-from memory_r1.types import Scope
+from memory_r1.types import QUARANTINE, SCOPE_KEYS, Scope
 
 _ERASED = "before = NULL, after = NULL, fact = NULL, turn_id = NULL, reason = 'purged', flags = NULL"
 
@@ -34,6 +37,7 @@ def purge_scope(db: sqlite3.Connection, time: datetime, scope: Scope) -> list[in
     """Erase a scope's entries, its log, its turns and its pending facts. Returns the entries' keys."""
     where, values = scope_sql(scope)
     rows = db.execute(f"SELECT {ENTRY_COLUMNS} FROM entry WHERE {where}", values).fetchall()
+    _erase_lines(db, f"entry_id IN (SELECT id FROM entry WHERE {where})", values)
     # Decisions that left no entry hold text, too: NOOPs and turns not yet decided.
     db.execute(f"UPDATE operation SET {_ERASED} WHERE {where}", values)
     within = " AND ".join(f"json_extract(scope, '$.{name}') = ?" for name in scope.ids)
@@ -52,11 +56,11 @@ def _erase_decisions(db: sqlite3.Connection, row: sqlite3.Row) -> None:
     texts = {json.loads(state)["text"] for *states, _ in history for state in states if state}
     for *_, turn_id in history:
         if (source := quarantined_source(turn_id)) is not None:
-            db.execute(f"UPDATE operation SET {_ERASED} WHERE entry_id = ?", (source,))
+            _erase_kept_apart(db, source, row)
     scope = Scope(row["user_id"], row["agent_id"], row["run_id"])
     where, values = scope_sql(scope)
     marks = ",".join("?" * len(texts))
-    db.execute(f"UPDATE operation SET {_ERASED} WHERE entry_id = ?", (row["id"],))
+    _erase_lines(db, "entry_id = ?", [row["id"]])
     # Where the same words changed another entry, that entry's states stay: they are its own.
     db.execute(
         "UPDATE operation SET fact = NULL, turn_id = NULL, reason = 'purged' "
@@ -64,6 +68,35 @@ def _erase_decisions(db: sqlite3.Connection, row: sqlite3.Row) -> None:
         (*values, *texts),
     )
     db.execute("DELETE FROM turn WHERE scope = ? AND facts IS NOT NULL", (dump(scope.ids),))
+
+
+def _erase_lines(db: sqlite3.Connection, where: str, values: Sequence[Any]) -> None:
+    """Erase log lines that name purged entries, and what is noted of their turns while these are not decided.
+
+    Whatever the line's scope: who reads a wider one can decide about an entry, as by finding a fact there already.
+    """
+    lines = db.execute(f"SELECT turn_id, user_id, agent_id, run_id FROM operation WHERE {where}", values)
+    told = defaultdict(set)
+    for turn_id, *ids in lines:
+        told[turn_id].add(tuple(ids))
+    for scope, turn_id in db.execute("SELECT scope, id FROM turn WHERE facts IS NOT NULL").fetchall():
+        # A line that changed an entry is in the entry's scope, and its turn may be in a wider one.
+        own = {SCOPE_KEYS.index(name): value for name, value in json.loads(scope).items()}
+        if any(all(ids[place] == value for place, value in own.items()) for ids in told.get(turn_id, ())):
+            db.execute("DELETE FROM turn WHERE scope = ? AND id = ?", (scope, turn_id))
+    db.execute(f"UPDATE operation SET {_ERASED} WHERE {where}", values)
+
+
+def _erase_kept_apart(db: sqlite3.Connection, held_id: str, row: sqlite3.Row) -> None:
+    """Erase what an entry was released from: lines of quarantine in the entry's own scope, and no others.
+
+    A turn id comes with an import, too, and may then name an entry of anybody.
+    """
+    db.execute(
+        f"UPDATE operation SET {_ERASED} WHERE entry_id = ? AND kind IN (?, ?, ?) "
+        "AND user_id IS ? AND agent_id IS ? AND run_id IS ?",
+        (held_id, *QUARANTINE, row["user_id"], row["agent_id"], row["run_id"]),
+    )
 
 
 def _purge_entry(db: sqlite3.Connection, time: datetime, row: sqlite3.Row) -> None:

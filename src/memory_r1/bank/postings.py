@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,10 @@ class Posted(NamedTuple):
     rows: NDArray[np.int64]
     counts: NDArray[np.float32]
     lengths: NDArray[np.float32]
+
+
+class Holder(Protocol):
+    def of(self, term: np.uint32, /) -> Posted: ...
 
 
 class Postings:
@@ -43,8 +47,21 @@ class Postings:
         return Posted(self._rows[low:high], self._counts[low:high], self._lengths[low:high])
 
 
+class Found:
+    """What was found of a few terms; of others it holds nothing."""
+
+    def __init__(self, posted: Mapping[int, Posted]) -> None:
+        self._posted = posted
+
+    def of(self, term: np.uint32) -> Posted:
+        return self._posted.get(int(term), _NOWHERE)
+
+
+_NOWHERE = Posted(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32))
+
+
 def bm25(
-    postings: Sequence[Postings],
+    postings: Sequence[Holder],
     terms: NDArray[np.uint32],
     lengths: NDArray[np.float32],
     allowed: NDArray[np.bool_],

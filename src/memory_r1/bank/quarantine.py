@@ -18,7 +18,7 @@ from memory_r1.bank.history import read_log
 from memory_r1.bank.rows import scope_sql
 from memory_r1.bank.turns import note_facts
 from memory_r1.bank.writes import BY_HAND, log_operation, next_operation, write_log
-from memory_r1.errors import EntryNotFound
+from memory_r1.errors import EntryNotFound, InvalidInput
 from memory_r1.types import Logged, Provenance, Scope
 
 KEPT_APART = "flags IS NOT NULL AND kind = 'QUARANTINE' AND after IS NOT NULL"
@@ -30,13 +30,13 @@ _TURN = "quarantine-"
 
 
 def keep_apart(db: sqlite3.Connection, time: datetime, new: Sequence[NewEntry]) -> list[Logged]:
-    """Log what is to be kept apart. A turn that has an id and is to be decided counts as remembered from now on."""
+    """Log what is to be kept apart. A turn that has an id counts as remembered from now on."""
     log = []
     for number, (entry, state) in enumerate(zip(new, new_states(new, time), strict=True), next_operation(db)):
         log.append(
             Logged(number, "QUARANTINE", str(uuid.uuid4()), time, entry.scope, None, state, None, entry.provenance)
         )
-        if entry.provenance.turn_id is not None and not as_given(entry.provenance):
+        if entry.provenance.turn_id is not None:
             note_facts(db, entry.scope, entry.provenance.turn_id, [])
     write_log(db, log)
     return log
@@ -68,6 +68,12 @@ def released_turn(held_id: str) -> str:
     return _TURN + held_id
 
 
+def check_turn_id(turn_id: str | None) -> None:
+    """Raises InvalidInput for an id that a caller gives a turn and that only a release may give."""
+    if quarantined_source(turn_id) is not None:
+        raise InvalidInput(f"a message's id must not begin with {_TURN!r}, as those of released messages do")
+
+
 def quarantined_source(turn_id: str | None) -> str | None:
-    """What was kept apart, where a turn is a released one."""
+    """What was kept apart, where a turn is a released one. Whose it was the id does not tell."""
     return turn_id.removeprefix(_TURN) if turn_id is not None and turn_id.startswith(_TURN) else None

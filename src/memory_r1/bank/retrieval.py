@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memory_r1.bank.index import HomeIndex, IndexRow
-from memory_r1.bank.rows import ENTRY_COLUMNS, scope_sql
-from memory_r1.types import Retrieved, Scope
+from memory_r1.bank.ranking import Rows, best, joined
+from memory_r1.bank.rows import ENTRY_COLUMNS, PUT_AS_IT_IS, entry_of, scope_sql
+from memory_r1.types import MemoryEntry, Retrieved, Scope
 
 _BATCH = 1_024
 
@@ -41,21 +42,28 @@ class Retriever:
         *,
         asked: Collection[str],
         of: Sequence[str | None] | None,
+        put: bool,
     ) -> list[tuple[int, Retrieved]]:
         """(key, retrieved) of the `k` best entries, best first. `narrowed`: the SQL of scope and filter."""
-        found = []
-        homes = self._homes(db, scope)
-        for home, whole in homes:
+
+        def rows(home: int, whole: bool) -> Rows:
             keys = None
             if filtered or not whole:
-                rows = db.execute(f"SELECT key FROM entry WHERE home = ? AND {narrowed[0]}", (home, *narrowed[1]))
-                keys = np.fromiter((row[0] for row in rows), dtype=np.int64)
-            index = self._index(db, home)
-            hits = index.search(vector, terms, k, now, keys=keys, asked=asked, of=of)
-            found += [(key, Retrieved(index.entry(key), score, similarity)) for key, score, similarity in hits]
-        if len(homes) > 1:
-            found.sort(key=lambda item: (-item[1].score, -item[1].similarity))
-        return found[:k]
+                found = db.execute(f"SELECT key FROM entry WHERE home = ? AND {narrowed[0]}", (home, *narrowed[1]))
+                keys = np.fromiter((row[0] for row in found), dtype=np.int64)
+            return self._index(db, home).rows(vector, terms, now, keys=keys, of=of, put=put)
+
+        homes = self._homes(db, scope)
+        parts = (rows(*home) for home in homes)
+        hits = best(next(parts) if len(homes) == 1 else joined(parts, terms), terms, k, asked)
+        return [(key, Retrieved(self._entry(db, key), score, near)) for key, score, near in hits[:k]]
+
+    def _entry(self, db: sqlite3.Connection, key: int) -> MemoryEntry:
+        """An entry that the search in hand has found; its home may have had to make room for others."""
+        index = self._indexes.get(key >> 32)
+        if index is not None:
+            return index.entry(key)
+        return entry_of(db.execute(f"SELECT {ENTRY_COLUMNS} FROM entry WHERE key = ?", (key,)).fetchone())
 
     def _homes(self, db: sqlite3.Connection, scope: Scope) -> list[tuple[int, bool]]:
         """Where a scope's entries have their vectors, and whether all that lies there is in the scope."""
@@ -90,10 +98,10 @@ def _changed_rows(db: sqlite3.Connection, home: int, revision: int) -> Iterator[
     In batches, so that building an index of many entries does not hold all vectors three times.
     """
     rows = db.execute(
-        f"SELECT deleted_at IS NULL, coalesce(expires_at, 9e999), terms, vector, {ENTRY_COLUMNS} "
+        f"SELECT deleted_at IS NULL, coalesce(expires_at, 9e999), terms, vector, {PUT_AS_IT_IS}, {ENTRY_COLUMNS} "
         "FROM entry JOIN vector USING (key) WHERE home = ? AND revision > ? ORDER BY revision",
         (home, revision),
     )
     rows.row_factory = None
     while batch := rows.fetchmany(_BATCH):
-        yield [IndexRow(row[4], row[0], row[7], row[1], row[2], row[3], stored=row[4:]) for row in batch]
+        yield [IndexRow(row[5], row[0], row[8], row[1], row[2], row[3], row[5:], bool(row[4])) for row in batch]

@@ -21,6 +21,13 @@ OPERATION_COLUMNS = (
     "model, adapter, prompt_version, logprob, reason, undoes, flags"
 )
 
+NAMESPACES, MESSAGE = "namespaces", "message"
+"""Members of the metadata that mark what a program put and reads back as it is: the namespaces of a store's item
+(items.py), a message of a transcript (integrations/transcript.py)."""
+PUT_AS_IT_IS = (
+    f"coalesce(json_type(metadata, '$.{NAMESPACES}') = 'array' OR json_type(metadata, '$.{MESSAGE}') = 'object', 0)"
+)
+
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)  # dumps() makes one a call
 
 

@@ -29,7 +29,7 @@ from memory_r1.bank.quarantine import end, held, keep_apart
 from memory_r1.bank.retrieval import Retriever
 from memory_r1.bank.rows import ENTRY_COLUMNS, entry_of, moment, scope_sql, seconds
 from memory_r1.bank.terms import term_codes, words
-from memory_r1.bank.turns import TurnProgress, note_facts, read_progress
+from memory_r1.bank.turns import TurnProgress, is_remembered, note_facts, note_remembered, read_progress
 from memory_r1.bank.writes import (
     BY_HAND,
     change_entry,
@@ -151,8 +151,9 @@ class MemoryBank:
     ) -> Logged:
         """Carry out one decision and log it (NOOP too), in one durable transaction.
 
-        An UPDATE takes the fact's event time where it has one and merges `metadata` over what was there. Raises
-        Conflict when the entry is no longer as `operation.entry` shows it; then nothing is written.
+        An UPDATE takes the fact's event time where it has one, expires when the fact does (None: never) and merges
+        `metadata` over what was there. Raises Conflict when the entry is no longer as `operation.entry` shows it; then
+        nothing is written.
         """
         with self._span("memory_r1.apply", **{"memory_r1.operation": operation.kind}):
             return self._apply(operation, scope, metadata, expires_at)
@@ -171,18 +172,16 @@ class MemoryBank:
             return self._add([new], fact)[0]
         if operation.kind == "UPDATE":
             assert operation.entry is not None
-            changes: dict[str, Any] = {"text": text}
+            changes: dict[str, Any] = {"text": text, "expires_at": seconds(expires_at)}
             if operation.fact.event_time is not None:
                 changes["event_time"] = seconds(operation.fact.event_time)
             if metadata:
                 changes["metadata"] = {**operation.entry.metadata, **metadata}
-            if expires_at is not None:
-                changes["expires_at"] = seconds(expires_at)
-            return self._change("UPDATE", operation.entry, changes, operation.fact, operation.provenance)
+            return self._change("UPDATE", operation.entry, changes, operation.fact, operation.provenance, told_in=scope)
         if operation.kind == "DELETE":
             assert operation.entry is not None
             gone = {"deleted_at": seconds(self._now())}
-            return self._change("DELETE", operation.entry, gone, operation.fact, operation.provenance)
+            return self._change("DELETE", operation.entry, gone, operation.fact, operation.provenance, told_in=scope)
         with self._writing() as db:
             related = operation.entry.id if operation.entry else None
             about = (operation.fact, operation.provenance)
@@ -191,6 +190,36 @@ class MemoryBank:
     def add_many(self, entries: Iterable[NewEntry]) -> list[Logged]:
         """Store entries as given, all in one transaction, each with its ADD in the log."""
         return self._add(list(entries), None)
+
+    def store(self, entries: Sequence[NewEntry], apart: Sequence[bool]) -> list[Logged]:
+        """Store entries as given, and keep those apart for which `apart` says so, all in one transaction.
+
+        One logged operation each, in their order; none, and no entry, where `provenance.turn_id` names a turn that was
+        remembered before in the entry's scope. A turn that was interrupted counts as remembered from now on.
+        """
+        with self._reading() as db:  # what was remembered before is not embedded again
+            new = [
+                (entry, held)
+                for entry, held in zip(entries, apart, strict=True)
+                if not is_remembered(db, entry.scope, entry.provenance.turn_id)
+            ]
+        if not new:
+            return []
+        now = self._now()
+        states = new_states([entry for entry, _ in new], now)
+        texts = [searched_text(entry.text, entry.speaker) for entry, held in new if not held]
+        embedded = iter(self._passages.embed(texts))
+        rows = [
+            (entry, state, None if held else next(embedded)) for (entry, held), state in zip(new, states, strict=True)
+        ]
+        with self._writing() as db:
+            check_embedder(db, self.embedder, self.path)
+            rows = [row for row in rows if note_remembered(db, row[0].scope, row[0].provenance.turn_id)]
+            kept = iter(keep_apart(db, now, [entry for entry, _, vector in rows if vector is None]))
+            given = [(entry, state, vector) for entry, state, vector in rows if vector is not None]
+            states, vectors = [state for _, state, _ in given], [vector for *_, vector in given]
+            added = iter(add_entries(db, now, [entry for entry, *_ in given], states, vectors, None))
+            return [next(kept if vector is None else added) for _, _, vector in rows]
 
     def update(self, entry_id: str, *, how: Provenance = BY_HAND, **changes: Any) -> Logged:
         """Change an entry by hand: any of text, metadata, event_time, expires_at (None removes the latter two)."""
@@ -231,6 +260,7 @@ class MemoryBank:
         fact: Fact | None,
         how: Provenance,
         undoes: int | None = None,
+        told_in: Scope | None = None,
     ) -> Logged:
         vector = None
         if "text" in changes:
@@ -240,7 +270,7 @@ class MemoryBank:
             row = db.execute(f"SELECT {ENTRY_COLUMNS} FROM entry WHERE id = ?", (seen.id,)).fetchone()
             if row is None or row["revision"] != seen.revision:
                 raise Conflict(f"entry {seen.id} has been changed since it was read; read it again and decide anew")
-            return change_entry(db, self._now(), kind, row, changes, vector, fact, how, undoes)
+            return change_entry(db, self._now(), kind, row, changes, vector, fact, how, undoes, told_in)
 
     # -- quarantine -----------------------------------------------------------------------------------------------
 
@@ -369,11 +399,12 @@ class MemoryBank:
         """The `k` entries nearest to a new fact: what the Memory Manager decides among. Not counted as a recall.
 
         Only entries of the same speaker, or of nobody: what one tells never overwrites what another told, as in the
-        paper, where each speaker has a bank.
+        paper, where each speaker has a bank. Nothing that a program put as it is (a store's item, a message of a
+        transcript): no decision may change it.
         """
         text = searched_text(fact.text, fact.speaker)
         vector, terms = self._passages.embed([text])[0], term_codes(text)
-        found = self._nearest(vector, terms, scope, k, of=(fact.speaker, None))
+        found = self._nearest(vector, terms, scope, k, of=(fact.speaker, None), put=False)
         return [retrieved.entry for _, retrieved in found]
 
     def _nearest(
@@ -386,13 +417,14 @@ class MemoryBank:
         asked: Collection[str] = (),
         show_expired: bool = False,
         of: Sequence[str | None] | None = None,
+        put: bool = True,
     ) -> list[tuple[int, Retrieved]]:
         narrowed = self._where(scope, filters, show_expired)
         now = -math.inf if show_expired else self._now().timestamp()
         with self._reading() as db:
             check_embedder(db, self.embedder, self.path)
             return self._retriever.nearest(
-                db, vector, terms, scope, k, now, narrowed, bool(filters), asked=asked, of=of
+                db, vector, terms, scope, k, now, narrowed, bool(filters), asked=asked, of=of, put=put
             )
 
     def _where(

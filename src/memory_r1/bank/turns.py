@@ -34,6 +34,23 @@ def note_facts(db: sqlite3.Connection, scope: Scope, turn_id: str | None, facts:
     db.execute("INSERT OR IGNORE INTO turn VALUES (?, ?, ?, 0)", (dump(scope.ids), turn_id, pending))
 
 
+def is_remembered(db: sqlite3.Connection, scope: Scope, turn_id: str | None) -> bool:
+    """Whether nothing of a turn is left to remember; never of a turn without an id."""
+    progress = None if turn_id is None else read_progress(db, scope, turn_id)
+    return progress is not None and progress.done
+
+
+def note_remembered(db: sqlite3.Connection, scope: Scope, turn_id: str | None) -> bool:
+    """Note that nothing of a turn is left to remember. False where that was so already; True without an id."""
+    if turn_id is None:
+        return True
+    sql = (
+        "INSERT INTO turn VALUES (?, ?, NULL, 0) "
+        "ON CONFLICT (scope, id) DO UPDATE SET facts = NULL WHERE facts IS NOT NULL"
+    )
+    return db.execute(sql, (dump(scope.ids), turn_id)).rowcount > 0
+
+
 def count_decided(db: sqlite3.Connection, scope: Scope, turn_id: str) -> None:
     """One more fact of the turn is decided. With the last, the facts are dropped: the log has them from then on."""
     db.execute(

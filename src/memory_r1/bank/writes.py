@@ -58,8 +58,12 @@ def change_entry(
     fact: Fact | None,
     how: Provenance,
     undoes: int | None = None,
+    told_in: Scope | None = None,
 ) -> Logged:
-    """Change columns of an entry and log it. `vector` is that of the new text, where the text changes."""
+    """Change columns of an entry and log it. `vector` is that of the new text, where the text changes.
+
+    `told_in`: the scope of the turn that was decided about, which may be wider than the entry's.
+    """
     before = as_dict(row)
     after = {**before, **changes, "updated_at": seconds(time), "revision": bump(db, row["home"])}
     if "metadata" in changes:
@@ -69,7 +73,7 @@ def change_entry(
         write_vector(db, row["key"], searched_text(after["text"], after["speaker"]), vector)
     scope = Scope(row["user_id"], row["agent_id"], row["run_id"])
     states = state_of(before), state_of(after)
-    return log_operation(db, time, kind, row["id"], scope, *states, fact, how, undoes)
+    return log_operation(db, time, kind, row["id"], scope, *states, fact, how, undoes, told_in)
 
 
 def bump(db: sqlite3.Connection, home: int) -> int:
@@ -97,9 +101,10 @@ def log_operation(
     fact: Fact | None,
     how: Provenance,
     undoes: int | None = None,
+    told_in: Scope | None = None,
 ) -> Logged:
     logged = Logged(next_operation(db), kind, entry_id, time, scope, before, after, fact, how, undoes)
-    write_log(db, [logged])
+    write_log(db, [logged], told_in)
     return logged
 
 
@@ -109,12 +114,12 @@ def next_operation(db: sqlite3.Connection) -> int:
     return row[0] + 1 if row else 1
 
 
-def write_log(db: sqlite3.Connection, log: Sequence[Logged]) -> None:
-    """Write lines numbered from `next_operation`, and count the decisions of their turns."""
+def write_log(db: sqlite3.Connection, log: Sequence[Logged], told_in: Scope | None = None) -> None:
+    """Write lines numbered from `next_operation`, and count them for their turns, of the lines' scope or `told_in`."""
     db.executemany(_INSERT_OPERATION, map(_operation_row, log))
     for logged in log:
-        if logged.provenance.turn_id is not None and logged.scope is not None:
-            count_decided(db, logged.scope, logged.provenance.turn_id)
+        if logged.provenance.turn_id is not None and (scope := told_in or logged.scope) is not None:
+            count_decided(db, scope, logged.provenance.turn_id)
 
 
 def _operation_row(logged: Logged) -> tuple[Any, ...]:

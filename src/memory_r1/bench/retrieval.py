@@ -15,7 +15,8 @@ from typing import Any, Literal
 import numpy as np
 
 from memory_r1.bank import MemoryBank, NewEntry
-from memory_r1.bank import index as bank_index
+from memory_r1.bank.postings import BM25_B, BM25_K1
+from memory_r1.bank.ranking import RRF_CONSTANT, UNNAMED
 from memory_r1.bench import results, statistics
 from memory_r1.bench.data import Dataset, Dialogue, Question, describe
 from memory_r1.dates import format_date
@@ -145,9 +146,9 @@ def run(
             "data": describe(data),
             "embedder": embedder.name,
             "entry": "(D Month YYYY) Speaker: text [shares a photo: caption]",
-            "rrf_constant": bank_index.RRF_CONSTANT,
-            "unnamed": round(bank_index.UNNAMED, 4),
-            "bm25": {"k1": bank_index.BM25_K1, "b": bank_index.BM25_B},
+            "rrf_constant": RRF_CONSTANT,
+            "unnamed": round(UNNAMED, 4),
+            "bm25": {"k1": BM25_K1, "b": BM25_B},
             "tuned_on": [*data.splits.get("train", ()), *data.splits.get("validation", ())],
             "seed": seed,
             "resamples": statistics.RESAMPLES,

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from memory_r1.bank import NewEntry
+from memory_r1.bank.rows import MESSAGE
 from memory_r1.bank.writes import MAX_TEXT
 from memory_r1.memory import Memory
 from memory_r1.scoped import ScopedMemory
 from memory_r1.types import MemoryEntry, Scope
 
-_KEPT = "message"
-_ONLY = {_KEPT: "*"}  # the scope may hold memories, too
+_ONLY = {MESSAGE: "*"}  # the scope may hold memories, too
 
 
 class Message(NamedTuple):
@@ -38,14 +38,14 @@ class Transcript:
 
     def all(self, last: int | None = None) -> list[dict[str, Any]]:
         """What was kept, oldest first: all, or the `last` so many."""
-        kept = [dict(entry.metadata[_KEPT]) for entry in self._entries()]
+        kept = [dict(entry.metadata[MESSAGE]) for entry in self._entries()]
         return kept if last is None else kept[-last:] if last > 0 else []
 
     def append(self, messages: Iterable[Message]) -> None:
         """Keep messages, in one transaction, and then remember what was said in them."""
         added = [self._scrubbed(message) for message in messages]
         self._bank.add_many(
-            NewEntry((said or json.dumps(dict(kept)))[:MAX_TEXT], self._scope, role, metadata={_KEPT: kept})
+            NewEntry((said or json.dumps(dict(kept)))[:MAX_TEXT], self._scope, role, metadata={MESSAGE: kept})
             for kept, role, said in added
         )
         said = [{"role": role, "content": text} for _, role, text in added if role and text]
@@ -61,7 +61,7 @@ class Transcript:
         if not entries:
             return None
         self._bank.delete(entries[-1].id)
-        return dict(entries[-1].metadata[_KEPT])
+        return dict(entries[-1].metadata[MESSAGE])
 
     def clear(self) -> None:
         """Take every message away. Like every deletion it can be undone; `Memory.purge` erases."""

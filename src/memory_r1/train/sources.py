@@ -9,7 +9,7 @@ bank:PATH                  a bank's operations, to be cloned (sft)
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -172,7 +172,8 @@ def gold_pairs(given: str, config: TrainConfig, embedder: Embedder) -> Iterator[
 def logged_pairs(bank: MemoryBank, related: int) -> Iterator[tuple[Prompt, str]]:
     """What was decided in a bank, as the manager would be asked it: people's undoings are left out with what they undo.
 
-    Also left out is what no model had to decide, and a decision about an entry that would not have been shown.
+    Also left out is what no model had to decide, an UPDATE that changes no word, and a decision about an entry that
+    would not have been shown.
     """
     log = bank.log()
     undone = {one.undoes for one in log if one.undoes is not None}
@@ -188,7 +189,9 @@ def logged_pairs(bank: MemoryBank, related: int) -> Iterator[tuple[Prompt, str]]
                 continue
             decision["index"] = places[one.entry_id]
         if one.kind == "UPDATE":
-            after: Mapping[str, Any] = one.after or {}
-            decision["text"] = after["text"]
+            earlier, later = one.before or {}, one.after or {}
+            if earlier["text"] == later["text"]:
+                continue
+            decision["text"] = later["text"]
         if shown:
             yield manager_prompt(one.fact, shown), json.dumps(decision, ensure_ascii=False)

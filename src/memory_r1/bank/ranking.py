@@ -1,0 +1,185 @@
+"""Ranking what a search may find: exact cosine and BM25, fused by reciprocal rank.
+
+The rows are those of one home as they lie there, or those of several homes, joined: the best of all are not the best of
+each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memory_r1.bank.postings import Found, Holder, Posted, bm25
+from memory_r1.bank.terms import words
+
+RRF_CONSTANT = 5.0
+UNNAMED = 1 / 1.4
+"""What the score of an entry of another speaker is worth where the question names one. This and the constant of rank
+fusion were chosen on LoCoMo's train and validation dialogues (docs/evaluation.md)."""
+
+_GROUP = 32  # scores of which one stands for all
+
+
+class Rows(NamedTuple):
+    """What is ranked, row by row. Rows that are not `allowed` are never hits and count nowhere.
+
+    `similarity`: the cosines, or None to rank by words alone. `speaker`: a row's place in `names`.
+    """
+
+    keys: NDArray[np.int64]
+    allowed: NDArray[np.bool_]
+    similarity: NDArray[np.float32] | None
+    length: NDArray[np.float32]
+    speaker: NDArray[np.int32]
+    names: Sequence[str | None]
+    postings: Sequence[Holder]
+
+
+class Hit(NamedTuple):
+    """`score`: fused rank in 0..1, 1 when first in both rankings; `similarity`: cosine."""
+
+    key: int
+    score: float
+    similarity: float
+
+
+def joined(homes: Iterable[Rows], terms: NDArray[np.uint32] | None) -> Rows:
+    """The allowed rows of several homes as those of one, so that a word is as rare as it is among all of them.
+
+    Keeps nothing of a home but copies of these rows.
+    """
+    keys, similarity = [np.zeros(0, np.int64)], [np.zeros(0, np.float32)]
+    length, speaker = [np.zeros(0, np.float32)], [np.zeros(0, np.int32)]
+    names: dict[str | None, int] = {}
+    posted: dict[int, list[Posted]] = {term: [] for term in ([] if terms is None else np.unique(terms).tolist())}
+    by_vector, count = True, 0
+    for home in homes:
+        rows = np.flatnonzero(home.allowed)
+        if not len(rows):
+            continue
+        place = np.cumsum(home.allowed) + (count - 1)
+        for term, found in posted.items():
+            for part in home.postings:
+                there = part.of(np.uint32(term))
+                kept = home.allowed[there.rows]
+                found.append(Posted(place[there.rows[kept]], there.counts[kept], there.lengths[kept]))
+        keys.append(home.keys[rows])
+        length.append(home.length[rows])
+        code = np.array([names.setdefault(name, len(names)) for name in home.names], dtype=np.int32)
+        speaker.append(code[home.speaker[rows]])
+        if home.similarity is None:
+            by_vector = False
+        else:
+            similarity.append(home.similarity[rows])
+        count += len(rows)
+    return Rows(
+        np.concatenate(keys),
+        np.ones(count, dtype=bool),
+        np.concatenate(similarity) if by_vector else None,
+        np.concatenate(length),
+        np.concatenate(speaker),
+        list(names),
+        [
+            Found(
+                {
+                    term: Posted(*map(np.concatenate, zip(*found, strict=True)))
+                    for term, found in posted.items()
+                    if found
+                }
+            )
+        ],
+    )
+
+
+def best(rows: Rows, terms: NDArray[np.uint32] | None, k: int, asked: Collection[str] = ()) -> list[Hit]:
+    """The best `k` hits, best first, or one more where two speakers share them.
+
+    `terms` may be None to rank by vectors alone. `asked`: the words of a question; entries of speakers whom it names
+    count for more, and where it names both of two, half of the hits are of each.
+    """
+    if not rows.allowed.any():
+        return []
+    groups, weight = _by_speaker(rows, asked)
+    share = -(-k // len(groups))
+    similarity = rows.similarity
+    text = None if terms is None else bm25(rows.postings, terms, rows.length, rows.allowed)
+    found = []
+    for group in groups:
+        rankings = []
+        if similarity is not None:
+            rankings.append(_ranking(np.where(group, similarity, -np.inf), share))
+        if text is not None:
+            rankings.append(_ranking(np.where(group & (text > 0), text, -np.inf), share))
+        places, scores = _fuse(rankings)
+        if weight is not None:
+            scores = scores * weight[places]
+            order = np.argsort(-scores, kind="stable")
+            places, scores = places[order], scores[order]
+        found.append((places[:share], scores[:share]))
+    places, scores = map(np.concatenate, zip(*found, strict=True))
+    near = np.zeros(len(places), dtype=np.float32) if similarity is None else similarity[places]
+    order = np.lexsort((rows.keys[places], -near, -scores))
+    return list(map(Hit, rows.keys[places[order]].tolist(), scores[order].tolist(), near[order].tolist()))
+
+
+def _by_speaker(rows: Rows, asked: Collection[str]) -> tuple[list[NDArray[np.bool_]], NDArray[np.float64] | None]:
+    """(groups, weight) of rows: groups that get an equal share of the hits, and what a row's score is worth."""
+    named = [code for code, name in enumerate(rows.names) if asked and name and _first_word(name) in asked]
+    if not named:
+        return [rows.allowed], None
+    present = np.flatnonzero(np.bincount(rows.speaker[rows.allowed], minlength=len(rows.names)))
+    others = np.setdiff1d(present, named)
+    if len(present) == 2 and not len(others):
+        return [rows.allowed & (rows.speaker == one) for one in present], None
+    return [rows.allowed], np.where(np.isin(rows.speaker, others), UNNAMED, 1.0)
+
+
+@lru_cache(maxsize=4096)
+def _first_word(name: str) -> str:
+    """What people are asked about by."""
+    return next(iter(words(name)), "")
+
+
+def _ranking(scores: NDArray[np.floating], k: int) -> NDArray[np.int64]:
+    """Rows of the highest finite scores, best first, and among equals in their order.
+
+    Deep enough that fusion can lift what one ranking has low.
+    """
+    depth = max(2 * k, 100)
+    rows = _candidates(scores, depth)
+    some = scores[rows]
+    if len(rows) > depth:  # what many rows have equally can make the candidates many
+        least = np.partition(some, len(rows) - depth)[len(rows) - depth]
+        above = rows[some > least]
+        rows = np.sort(np.concatenate((above, rows[some == least][: depth - len(above)])))
+        some = scores[rows]
+    best: NDArray[np.int64] = rows[np.argsort(-some, kind="stable")]
+    return best
+
+
+def _candidates(scores: NDArray[np.floating], depth: int) -> NDArray[np.int64]:
+    """Rows among which the `depth` highest finite scores are, in order, without a partition of all scores.
+
+    Of groups of scores, `depth` have a highest one that reaches the `depth`-th highest of them: so do as many rows.
+    """
+    lowest = np.finfo(scores.dtype).min
+    groups = len(scores) // _GROUP
+    if groups > depth:
+        highest = scores[: groups * _GROUP].reshape(_GROUP, groups).max(axis=0)
+        lowest = max(lowest, np.partition(highest, groups - depth)[groups - depth])
+    return np.flatnonzero(scores >= lowest)
+
+
+def _fuse(rankings: Sequence[NDArray[np.int64]]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """(rows, scores), best first, by reciprocal rank (Cormack et al. 2009): first place in every ranking scores 1."""
+    if len(rankings) == 1:
+        return rankings[0], (RRF_CONSTANT + 1) / (RRF_CONSTANT + 1 + np.arange(len(rankings[0]), dtype=np.float64))
+    shares = [(RRF_CONSTANT + 1) / (RRF_CONSTANT + 1 + np.arange(len(ranking))) for ranking in rankings]
+    rows, where = np.unique(np.concatenate(rankings), return_inverse=True)
+    scores = np.asarray(np.bincount(where, np.concatenate(shares) / len(rankings), len(rows)), dtype=np.float64)
+    best = np.lexsort((rows, -scores))
+    return rows[best], scores[best]
