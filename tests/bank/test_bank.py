@@ -124,18 +124,28 @@ def test_an_operation_on_an_entry_that_changed_meanwhile_is_a_conflict_and_write
     assert (texts(bank), bank.log()) == (["green tea"], before)
 
 
-def test_an_update_takes_its_facts_expiry_and_its_event_time_where_it_has_one(bank: MemoryBank) -> None:
+def test_an_update_takes_its_facts_event_time_where_it_has_one_and_adds_to_the_metadata(bank: MemoryBank) -> None:
     entry = bank.get(add(bank, "tea", event_time=MAY, metadata={"a": 1, "b": 1}))
     bank.apply(Operation("UPDATE", Fact("x"), entry, "green tea"), ANN, metadata={"b": 2})
     entry = bank.get(entry.id)
     assert (entry.event_time, entry.metadata) == (MAY, {"a": 1, "b": 2})
     june = MAY + timedelta(days=30)
-    bank.apply(Operation("UPDATE", Fact("x", event_time=june), entry, "black tea"), ANN, expires_at=june)
-    entry = bank.get(entry.id)
-    assert (entry.event_time, entry.expires_at) == (june, june)
-    bank.apply(Operation("UPDATE", Fact("x"), entry, "white tea"), ANN)
-    entry = bank.get(entry.id)
-    assert (entry.event_time, entry.expires_at) == (june, None)
+    bank.apply(Operation("UPDATE", Fact("x", event_time=june), entry, "black tea"), ANN)
+    assert bank.get(entry.id).event_time == june
+
+
+@pytest.mark.parametrize(
+    ("known", "told", "then"), [(1, 2, 2), (2, 1, 2), (1, None, None), (None, 1, None), (None, None, None)]
+)
+def test_an_updated_entry_lasts_as_long_as_what_it_told_and_what_it_is_told(
+    bank: MemoryBank, known: int | None, told: int | None, then: int | None
+) -> None:
+    def end(days: int | None) -> datetime | None:
+        return None if days is None else MAY + timedelta(days=9_000 + days)
+
+    entry = bank.get(add(bank, "a cat", expires_at=end(known)))
+    bank.apply(Operation("UPDATE", Fact("a dog"), entry, "a cat and a dog"), ANN, expires_at=end(told))
+    assert bank.get(entry.id).expires_at == end(then)
 
 
 def test_the_log_keeps_who_decided_and_why(bank: MemoryBank) -> None:

@@ -172,7 +172,10 @@ class MemoryBank:
             return self._add([new], fact)[0]
         if operation.kind == "UPDATE":
             assert operation.entry is not None
-            changes: dict[str, Any] = {"text": text, "expires_at": seconds(expires_at)}
+            # What the entry told already lasts as long as it was to: an addition for a day does not end it.
+            ends = (operation.entry.expires_at, expires_at)
+            lasting = None if None in ends else max(filter(None, ends))
+            changes: dict[str, Any] = {"text": text, "expires_at": seconds(lasting)}
             if operation.fact.event_time is not None:
                 changes["event_time"] = seconds(operation.fact.event_time)
             if metadata:
