@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from memory_r1.recall import estimated_tokens, fenced, without_recall
+from conftest import growth
+from memory_r1.recall import estimated_tokens, fenced, harmless, without_recall
 from memory_r1.types import MemoryEntry, Scope
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
@@ -104,6 +105,11 @@ def test_a_text_of_unclosed_tags_takes_no_time() -> None:
     started = time.perf_counter()
     assert without_recall("<recalled-memory" * 6_000) == "<recalled-memory" * 6_000
     assert time.perf_counter() - started < 0.5
+
+
+def test_hidden_characters_between_spaces_leave_one_space_and_take_no_time() -> None:
+    assert harmless("Ann \u200b \u200b< \u200b \u200b/s> \u200b") == "Ann ‹ /s>"
+    assert growth(harmless, "<", " \u200b", "x") < 8
 
 
 def test_token_estimates_are_a_third_of_the_bytes_rounded_up() -> None:

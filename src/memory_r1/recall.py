@@ -56,9 +56,9 @@ def names_fence(text: str) -> bool:
 
 def harmless(text: str) -> str:
     """Stored text as one line of a prompt: what would close a fence or end a message is words, nothing hides."""
+    if not text.isascii() or not text.isprintable():
+        text = HIDDEN.sub("", text)
     line = " ".join(text.split())
-    if not line.isascii() or not line.isprintable():
-        line = HIDDEN.sub("", line)
     if names_fence(line):
         line = _ESCAPED.sub("‹", line).translate(_BRACKETS)
     return _TOKEN.sub("‹", line) if "<" in line or "[" in line or "|" in line else line
