@@ -159,6 +159,31 @@ def test_turns_that_were_remembered_before_the_model_went_down_are_not_remembere
         assert events == ["ADD", "ADD"]
 
 
+def test_a_reset_ends_what_is_being_remembered_and_nothing_of_it_comes_back(tmp_path: Path) -> None:
+    asked, go = threading.Event(), threading.Event()
+
+    def slowly(prompt: Prompt) -> str:
+        asked.set()
+        assert go.wait(20)
+        return said(prompt)
+
+    path = tmp_path / "inbox.db"
+    turns = [Turn("user", "My PIN is 4711"), Turn("user", "My door code is 0815")]
+    Inbox(path, nothing).put(Job(with_ids(turns), Scope(user_id="mia", run_id="r")))
+    with serving(slowly, settings=Settings(inbox=path)) as client:
+        assert asked.wait(20)
+        replies: list[int] = []
+        resetting = threading.Thread(target=lambda: replies.append(client.post("/reset?run_id=r").json()["count"]))
+        resetting.start()
+        until(lambda: Inbox(path, nothing).waiting() == 0)
+        Inbox(path, nothing).put(Job(with_ids([Turn("user", "I like tea")]), Scope(user_id="mia")))
+        go.set()
+        resetting.join()
+        until(lambda: client.get("/ready").json()["waiting"] == 0)
+        kept = [entry["memory"] for entry in client.get("/memories?user_id=mia").json()["results"]]
+        assert (replies, kept) == ([1], ["I like tea"])
+
+
 def test_a_reset_erases_what_waits_too(tmp_path: Path) -> None:
     switch = Switch()
     switch.down = True
