@@ -29,6 +29,8 @@ from click.testing import CliRunner, Result
 from memory_r1.cli import main
 from memory_r1.embed import default_embedder
 from memory_r1.memory import Memory
+from memory_r1.serve.inbox import Inbox, Job
+from memory_r1.types import Scope, Turn
 from memory_r1.weights import CATALOGUE, cache_directory
 
 embedder = functools.cache(default_embedder)  # what the commands open, once for the tests' own use of a bank
@@ -438,6 +440,15 @@ class TestCommands:
         assert b"Secret tea" not in cli.db.read_bytes()
         assert cli.json("purge", "--yes") == {"purged": 1}
         assert (cli.texts(), cli.texts("ann")) == ([], ["Likes rain"])
+
+    def test_purge_erases_what_a_server_has_yet_to_remember(self, cli: Cli) -> None:
+        cli.add("Likes tea")
+        file = cli.db.with_suffix(".inbox.db")
+        inbox = Inbox(file, lambda *_: None)
+        for user in ("me", "ann"):
+            inbox.put(Job((Turn("user", f"A secret of {user}", None, "1"),), Scope(user)))
+        assert cli("purge", "--yes") == "Erased 1 memory.\n"
+        assert (inbox.waiting(), b"A secret of me" in file.read_bytes()) == (1, False)
 
     def test_purge_asks_first(self, cli: Cli) -> None:
         (whole,) = cli.add("Likes tea")

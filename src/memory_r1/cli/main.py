@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from memory_r1.cli.mcp import mcp
 from memory_r1.cli.options import (
     adapters_of_llm,
     as_json,
+    beside,
     chosen_adapters,
     db,
     entry_id_of,
@@ -275,8 +277,18 @@ def purge(
             if not yes:
                 held = counted(memory.bank.count(scope), "memory", "memories")
                 click.confirm(f"Erase {scope_name(scope)} ({held} and all history) for good?", abort=True)
+            _erase_waiting(beside(existing(db), "inbox"), scope)
             count = memory.purge(**scope.ids)
     show({"purged": count}, as_json, [f"Erased {counted(count, 'memory', 'memories')}."])
+
+
+def _erase_waiting(file: Path, scope: Scope) -> None:
+    """Erase what a server has accepted and not yet remembered, which would come back."""
+    if file.exists():
+        from memory_r1.serve.inbox import Inbox
+
+        with closing(Inbox(file, lambda *_: None)) as inbox:
+            inbox.erase(scope)
 
 
 @main.command("export")
