@@ -57,9 +57,9 @@ _THIS = "id = ? AND queued_at = ?"
 class Inbox:
     """Jobs in the order they came, done one after another by one thread from `start` to `stop`.
 
-    `remember(job, check)` does one; it calls `check` after each turn. While the model is down, or the bank cannot be
-    written, jobs wait, and are tried again after `delay` seconds, then after twice as many. One that fails otherwise is
-    set aside with its error, and the next is done.
+    `remember(job, check)` does one; it calls `check` after each turn. While the model is down, or the bank or the
+    inbox's own file cannot be written, jobs wait, and are tried again after `delay` seconds, then after twice as many.
+    One that fails otherwise is set aside with its error, and the next is done.
     """
 
     def __init__(
@@ -119,6 +119,11 @@ class Inbox:
             with self._doing:
                 pass
 
+    @property
+    def works(self) -> bool:
+        """Whether what waits is being remembered: from `start` on, as long as nothing ended the thread."""
+        return self._thread is not None and self._thread.is_alive()
+
     def start(self) -> None:
         self._stopping.clear()
         self._thread = threading.Thread(target=self._work, name="memory-r1-inbox", daemon=True)
@@ -158,7 +163,7 @@ class Inbox:
             try:
                 with self._doing:
                     found = self._do_next()
-            except (ModelError, BankBusy, BankFull) as error:
+            except Exception as error:  # noqa: BLE001 - of the file, too: whatever it is, the thread goes on
                 log.warning("inbox: waits %.0f s: %s", delay, type(error).__name__)
                 self._stopping.wait(delay)
                 delay = min(2 * delay, LONGEST_DELAY)
