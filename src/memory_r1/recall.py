@@ -19,9 +19,9 @@ _FENCE = re.compile(r"<recalled-memory\b[^<>]*>.*?(?:</recalled-memory>|\Z)", re
 _BRACKETS = str.maketrans("<>＜＞﹤﹥", "‹›‹›‹›")
 _ESCAPED = re.compile("&(?:lt|gt|#0*6[02]|#x0*3[ce]);?", re.IGNORECASE)
 _TOKEN = re.compile(
-    r"<(?=\s*/?\s*(?:\||s>|/?s\b>|(?:bos|eos|pad|unk|system|assistant|user|human|developer|model|instructions?|think"
+    r"<(?=\s*/?\s*(?:[|｜]|s>|/?s\b>|(?:bos|eos|pad|unk|system|assistant|user|human|developer|model|instructions?|think"
     r"|tool_call|tool_response|function_calls?|invoke|start_of_turn|end_of_turn|sys)\b))"
-    r"|(?<=\|)>|\[(?=\s*/?\s*(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\b)",
+    r"|(?<=[|｜])>|\[(?=\s*/?\s*(?:\||(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\b))",
     re.IGNORECASE,
 )
 HIDDEN = re.compile(
@@ -61,7 +61,7 @@ def harmless(text: str) -> str:
     line = " ".join(text.split())
     if names_fence(line):
         line = _ESCAPED.sub("‹", line).translate(_BRACKETS)
-    return _TOKEN.sub("‹", line) if "<" in line or "[" in line or "|" in line else line
+    return _TOKEN.sub("‹", line) if "<" in line or "[" in line or ">" in line else line
 
 
 def fence(lines: Iterable[str], max_tokens: int) -> str:
