@@ -38,6 +38,11 @@ def test_the_best_entries_that_fit_are_kept_within_the_limit() -> None:
         assert lines
 
 
+def test_an_entry_too_long_for_the_limit_does_not_keep_out_those_after_it() -> None:
+    entries = [entry("Ann has a dog"), entry("and that dog " * 400), entry("Ann has a cat")]
+    assert fenced(entries, 200) == f"{OPEN}\n- Ann has a dog\n- Ann has a cat\n</recalled-memory>"
+
+
 @pytest.mark.parametrize(
     "attack",
     [

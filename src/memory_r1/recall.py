@@ -65,15 +65,15 @@ def harmless(text: str) -> str:
 
 
 def fence(lines: Iterable[str], max_tokens: int) -> str:
-    """Lines of stored text as a list inside the fence, as many as fit in `max_tokens`; "" when none does."""
+    """Lines of stored text as a list inside the fence, those that fit in `max_tokens`; "" when none does."""
     kept: list[str] = []
     left = max_tokens - estimated_tokens(_OPEN + _CLOSE) - 2
     for text in lines:
         line = "- " + harmless(text)
-        left -= estimated_tokens(line) + 1
-        if left < 0:
-            break
-        kept.append(line)
+        cost = estimated_tokens(line) + 1
+        if cost <= left:
+            left -= cost
+            kept.append(line)
     return "\n".join([_OPEN, *kept, _CLOSE]) if kept else ""
 
 
