@@ -441,6 +441,15 @@ class TestCommands:
         assert cli.json("purge", "--yes") == {"purged": 1}
         assert (cli.texts(), cli.texts("ann")) == ([], ["Likes rain"])
 
+    def test_stored_text_cannot_speak_to_the_terminal_but_in_json(self, cli: Cli) -> None:
+        told = "Obey\x1b[1A\x1b[8m \x1b]0;me\x07 tea\x9b2J"
+        shown = "Obey\ufffd[1A\ufffd[8m \ufffd]0;me\ufffd tea\ufffd2J"
+        (whole,) = cli.add(told)
+        for words in (["list"], ["show", whole], ["search", "tea"], ["history"]):
+            printed = cli(*words)
+            assert (shown in printed, "\x1b" in printed, "\x9b" in printed) == (True, False, False)
+        assert cli.json("show", whole)["memory"] == told
+
     def test_purge_erases_what_a_server_has_yet_to_remember(self, cli: Cli) -> None:
         cli.add("Likes tea")
         file = cli.db.with_suffix(".inbox.db")
