@@ -19,9 +19,9 @@ _FENCE = re.compile(r"<recalled-memory\b[^<>]*>.*?(?:</recalled-memory>|\Z)", re
 _BRACKETS = str.maketrans("<>＜＞﹤﹥", "‹›‹›‹›")
 _ESCAPED = re.compile("&(?:lt|gt|#0*6[02]|#x0*3[ce]);?", re.IGNORECASE)
 _TOKEN = re.compile(
-    r"<(?=\s*/?\s*(?:\||s>|/?s\b>|(?:bos|eos|pad|unk|system|assistant|user|human|developer|model|instructions?|think"
+    r"<(?=\s*/?\s*(?:[|｜]|s>|/?s\b>|(?:bos|eos|pad|unk|system|assistant|user|human|developer|model|instructions?|think"
     r"|tool_call|tool_response|function_calls?|invoke|start_of_turn|end_of_turn|sys)\b))"
-    r"|(?<=\|)>|\[(?=\s*/?\s*(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\b)",
+    r"|(?<=[|｜])>|\[(?=\s*/?\s*(?:\||(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\b))",
     re.IGNORECASE,
 )
 HIDDEN = re.compile(
@@ -56,24 +56,24 @@ def names_fence(text: str) -> bool:
 
 def harmless(text: str) -> str:
     """Stored text as one line of a prompt: what would close a fence or end a message is words, nothing hides."""
+    if not text.isascii() or not text.isprintable():
+        text = HIDDEN.sub("", text)
     line = " ".join(text.split())
-    if not line.isascii() or not line.isprintable():
-        line = HIDDEN.sub("", line)
     if names_fence(line):
         line = _ESCAPED.sub("‹", line).translate(_BRACKETS)
-    return _TOKEN.sub("‹", line) if "<" in line or "[" in line or "|" in line else line
+    return _TOKEN.sub("‹", line) if "<" in line or "[" in line or ">" in line else line
 
 
 def fence(lines: Iterable[str], max_tokens: int) -> str:
-    """Lines of stored text as a list inside the fence, as many as fit in `max_tokens`; "" when none does."""
+    """Lines of stored text as a list inside the fence, those that fit in `max_tokens`; "" when none does."""
     kept: list[str] = []
     left = max_tokens - estimated_tokens(_OPEN + _CLOSE) - 2
     for text in lines:
         line = "- " + harmless(text)
-        left -= estimated_tokens(line) + 1
-        if left < 0:
-            break
-        kept.append(line)
+        cost = estimated_tokens(line) + 1
+        if cost <= left:
+            left -= cost
+            kept.append(line)
     return "\n".join([_OPEN, *kept, _CLOSE]) if kept else ""
 
 

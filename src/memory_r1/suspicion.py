@@ -74,9 +74,10 @@ _DO = (
     r"|begins?|output|print|send|call|use|act|behave|speak|refuse|agree|approve|comply|obey|promote|praise|treat|assume"
     r"|translate|insult|ask|trust|advise|direct|point|link|warn|deny|claim|insist|give|provide|write|return|never|always)\b"
 )
-_START = (
-    r"(?:^|[.!?:;\n\"'”»(\[*>#-]\s*)(?:please,?\s+|so\s+|and\s+|important[:!,]?\s+|note[:!,]?\s+|remember[:!,]?\s+)?"
-)
+_SPACE = r"[^\S\n]"
+_IMAGE = r"!\[(?:[^\]!]|!(?!\[))*\]\(\s*(?:https?:)?//"
+_LINK = r"https?://(?:(?!https?://)\S)*(?:https?:/)?[?&/=](?:\{\{?|%7b|\$\{|<|\[)\s*\w+"
+# A run of characters is bounded, or cannot begin at more than a few places of itself: else a long text takes minutes.
 
 PATTERNS: tuple[Pattern, ...] = (
     # -- English ------------------------------------------------------------------------------------------------
@@ -111,8 +112,8 @@ PATTERNS: tuple[Pattern, ...] = (
         "whenever|every time|each time|if the user|if a user|if anyone|if anybody|if someone|when the user|when a user|when asked|"
         "if asked|when you|if you",
         r"\b(?:whenever|every time|each time|if|when)\s+(?:(?:you are |you're )?asked (?!to\b)|(?:the|a|this|any) (?:user|customer|person|human)"
-        r"|any(?:one|body)|some(?:one|body)|you (?:recall|retrieve|(?:see|get|read) this))\b[^.!?\n]{0,120}?[,:;]?\s+"
-        rf"(?:(?:then|always|never|please|you|the (?:assistant|ai|model|agent)|must|should|shall|will|have to|to|only|first)\s+)*{_DO}",
+        r"|any(?:one|body)|some(?:one|body)|you (?:recall|retrieve|(?:see|get|read) this))\b[^.!?\n]{0,120}?[,:;]?\s{1,40}"
+        rf"(?:(?:then|always|never|please|you|the (?:assistant|ai|model|agent)|must|should|shall|will|have to|to|only|first)\s+){{0,9}}{_DO}",
     ),
     _pattern(
         "standing order",
@@ -180,21 +181,21 @@ PATTERNS: tuple[Pattern, ...] = (
     _pattern(
         "role",
         "system|developer|admin|root|[inst|<<sys|<|im_|<s>|</s>|_of_turn|### |assistant|<think|human:",
-        r"(?:^|\n)[\s>#*\[<({-]*(?:system|developer|root|admin(?:istrator)?)\b[\s\])}>*]*[:-][^\n]{0,80}?\b(?:you|your|must|grant\w*|access"
+        rf"(?:^|\n)(?:{_SPACE}|[>#*\[<({{-])*(?:system|developer|root|admin(?:istrator)?)\b[\s\])}}>*]*[:-][^\n]{{0,80}}?\b(?:you|your|must|grant\w*|access"
         r"|unlock|ignore|users?|assistant|ai|obey|approved?|override|allow\w*|disable|enable|privileges|instructions?)\b"
         r"|[\[{(]\s*(?:system|developer|admin\w*)(?: (?:prompt|message|note|notice|override|update|instructions?|command))?\s*[\])}]"
         r"|<\|[\w\s-]{1,40}\|>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|</?s>"
         r"|</?\s*(?:system|assistant|developer|user|human|instructions?|system[_-](?:prompt|message|reminder)|think(?:ing)?"
-        r"|im_start|im_end)\b[^<>]{0,80}>|#{2,}\s*(?:system|instructions?|new instructions?|developer|assistant|response)\b\s*:?\s*(?:\n|$|#|\w)"
+        r"|im_start|im_end)\b[^<>]{0,80}>|##\s*(?:system|instructions?|new instructions?|developer|assistant|response)\b\s*:?\s*(?:\n|$|#|\w)"
         r"|\b(?:system|admin(?:istrator)?|developer|security) (?:override|message|directive|update|notice|alert|command)\s*[:\]!-]"
-        r"|(?:^|\n)\s*(?:assistant|ai)\s*:[^\n]*(?:\n|$)|\n\s*(?:human|user)\s*:[^\n]*\n\s*(?:assistant|ai)\s*:"
+        rf"|(?:^|\n){_SPACE}*(?:assistant|ai)\s*:[^\n]*(?:\n|$)|\n{_SPACE}*(?:human|user)\s*:[^\n]*\n\s*(?:assistant|ai)\s*:"
         r"|\"role\"\s*:\s*\"(?:system|assistant|developer|tool)\"",
     ),
     _pattern(
         "role",
         "end of|memory>|memory >|memory&gt;|/data>|</context|</memor|</document|end data|end memor|begin instruct|new instruct|] (",
         r"\bend of (?:the )?(?:recalled |stored |untrusted |retrieved |user )?(?:memor(?:y|ies)|data|context|document|untrusted \w+)\b\s*"
-        r"[\])}>=*.,:;!-]|</?\s*(?:data|context|memor(?:y|ies)|documents?)\s*>|[-=*_#]{3,}\s*(?:end|begin)(?: of)? (?:data|memor\w+|context"
+        r"[\])}>=*.,:;!-]|</?\s*(?:data|context|memor(?:y|ies)|documents?)\s*>|[-=*_#]{3}\s*(?:end|begin)(?: of)? (?:data|memor\w+|context"
         r"|(?:new |system )?instructions?)|\b(?:begin|new) (?:system )?instructions?\s*:|(?:^|\n)- \[[\w-]{4,}\] \(",
     ),
     _pattern(
@@ -205,18 +206,18 @@ PATTERNS: tuple[Pattern, ...] = (
         r"|\{[^{}]{0,200}[\"'](?:name|tool|function|action)[\"']\s*:[^{}]{0,200}[\"'](?:arguments|parameters|input|args)[\"']\s*:"
         r"|[\"']operation[\"']\s*:\s*[\"'](?:add|update|delete|noop|purge|none)"
         r"|\b(?:delete|update|add|undo|purge|reset|search)_(?:all_)?memor(?:y|ies)\b"
-        r"|\b(?:call|invoke) \w+_\w+\b|\b(?:call|invoke|execute|trigger|use) (?:the |your |this )?(?:\w+_\w+|e-?mail|mail|search|calendar|browser|file|shell|web"
+        r"|\b(?:call|invoke) \w+_\w+\b|\b(?:call|invoke|execute|trigger|use) (?:the |your |this )?(?:\w[^\W_]*_\w+|e-?mail|mail|search|calendar|browser|file|shell|web"
         r"|payment|memory|messag\w+|terminal|code|database) (?:tools?|functions?|api)\b|\b(?:run|execute)\b[^.\n]{0,40}(?:sudo |rm -rf|curl |wget |powershell|os\.system|drop table)"
         r"|\brm -rf [/~]|\bcurl\b[^\n]{0,80}\|\s*(?:ba)?sh\b|;\s*drop table\b",
     ),
     _pattern(
         "exfiltration",
         "http|www.|webhook|](|<img|@",
-        r"!\[[^\]]*\]\(\s*(?:https?:)?//|<img\b[^>]*\bsrc\s*=|https?://\S*[?&/=](?:\{\{?|%7b|\$\{|<|\[)\s*\w+"
+        rf"{_IMAGE}|<img\b(?:(?!<img\b)[^>])*\bsrc\s*=|{_LINK}"
         r"|\b(?:send|mail|post|forward|upload|transmit|e-?mail|exfiltrate|submit|leak|copy|report|append|encode|export|share)\b[^.!?\n]{0,100}?"
         r"\b(?:conversations?|chat (?:history|logs?)|history|messages|passwords?|credentials?|api[ -]?keys?|tokens?|secrets?|memor(?:y|ies)"
         r"|user(?:'s)? (?:data|details|information|name|e-?mail|address)|personal (?:data|information)|everything (?:you|the user)|all (?:\w+ )?data"
-        r"|system prompt|private \w+|card (?:number|details))\b[^!?\n]{0,100}?(?:https?://|www\.|[\w.-]+@[\w-]+\.\w|webhook)",
+        r"|system prompt|private \w+|card (?:number|details))\b[^!?\n]{0,100}?(?:https?://|www\.|[\w.-]{1,64}@[\w-]{1,63}\.\w|webhook)",
     ),
     # -- other languages ----------------------------------------------------------------------------------------
     _pattern(
@@ -230,11 +231,11 @@ PATTERNS: tuple[Pattern, ...] = (
         r"|\b(?:ignor\w+|desconsider\w+|esque\w+)\b[^.!?\n]{0,60}(?:instruções|regras|orientações)"
         r"|\bnegeer\b[^.!?\n]{0,60}(?:instructies|regels|opdrachten)|\bignorera\b[^.!?\n]{0,60}(?:instruktioner|regler)"
         r"|\b(?:z?ignoruj|zapomnij)\b[^.!?\n]{0,60}(?:instrukcj|poleceni|zasad)"
-        r"|(?:игнорир\w*|ігноруй\w*|забудь\w*|не обращай)[^.!?\n]{0,60}(?:инструкци|указани|правил|команд|інструкці)"
+        r"|(?:игнорир\w{0,20}|ігноруй\w{0,20}|забудь\w{0,20}|не обращай)[^.!?\n]{0,60}(?:инструкци|указани|правил|команд|інструкці)"
         r"|(?:忽略|无视|無視|忘记|忘記|不要理会)[^。！？\n]{0,30}(?:指令|指示|说明|說明|规则|規則|提示)|(?:指示|命令|ルール|プロンプト|指令)[^。！？\n]{0,12}(?:無視|忘れ)"
         r"|(?:önceki|tüm|bütün)[^.!?\n]{0,40}(?:talimat|kural|komut)[^.!?\n]{0,40}(?:yok say|görmezden|unut)"
-        r"|(?:지시|명령|규칙|지침)[^.!?\n]{0,20}(?:무시|잊)|निर्देश\w*[^।!?\n]{0,40}(?:अनदेख|नज़रअंदाज़|भूल)|تجاهل[^.!?\n]{0,60}(?:تعليمات|التعليمات|أوامر|قواعد)"
-        r"|bỏ qua[^.!?\n]{0,60}(?:hướng dẫn|chỉ dẫn|quy tắc)|abaikan[^.!?\n]{0,60}(?:instruksi|perintah|aturan)|αγνόησ\w*[^.!?\n]{0,60}(?:οδηγί|κανόν)",
+        r"|(?:지시|명령|규칙|지침)[^.!?\n]{0,20}(?:무시|잊)|निर्देश\w{0,20}[^।!?\n]{0,40}(?:अनदेख|नज़रअंदाज़|भूल)|تجاهل[^.!?\n]{0,60}(?:تعليمات|التعليمات|أوامر|قواعد)"
+        r"|bỏ qua[^.!?\n]{0,60}(?:hướng dẫn|chỉ dẫn|quy tắc)|abaikan[^.!?\n]{0,60}(?:instruksi|perintah|aturan)|αγνόησ\w{0,20}[^.!?\n]{0,60}(?:οδηγί|κανόν)",
     ),
     _pattern(
         "standing order",

@@ -29,6 +29,8 @@ from click.testing import CliRunner, Result
 from memory_r1.cli import main
 from memory_r1.embed import default_embedder
 from memory_r1.memory import Memory
+from memory_r1.serve.inbox import Inbox, Job
+from memory_r1.types import Scope, Turn
 from memory_r1.weights import CATALOGUE, cache_directory
 
 embedder = functools.cache(default_embedder)  # what the commands open, once for the tests' own use of a bank
@@ -438,6 +440,24 @@ class TestCommands:
         assert b"Secret tea" not in cli.db.read_bytes()
         assert cli.json("purge", "--yes") == {"purged": 1}
         assert (cli.texts(), cli.texts("ann")) == ([], ["Likes rain"])
+
+    def test_stored_text_cannot_speak_to_the_terminal_but_in_json(self, cli: Cli) -> None:
+        told = "Obey\x1b[1A\x1b[8m \x1b]0;me\x07 tea\x9b2J"
+        shown = "Obey\ufffd[1A\ufffd[8m \ufffd]0;me\ufffd tea\ufffd2J"
+        (whole,) = cli.add(told)
+        for words in (["list"], ["show", whole], ["search", "tea"], ["history"]):
+            printed = cli(*words)
+            assert (shown in printed, "\x1b" in printed, "\x9b" in printed) == (True, False, False)
+        assert cli.json("show", whole)["memory"] == told
+
+    def test_purge_erases_what_a_server_has_yet_to_remember(self, cli: Cli) -> None:
+        cli.add("Likes tea")
+        file = cli.db.with_suffix(".inbox.db")
+        inbox = Inbox(file, lambda *_: None)
+        for user in ("me", "ann"):
+            inbox.put(Job((Turn("user", f"A secret of {user}", None, "1"),), Scope(user)))
+        assert cli("purge", "--yes") == "Erased 1 memory.\n"
+        assert (inbox.waiting(), b"A secret of me" in file.read_bytes()) == (1, False)
 
     def test_purge_asks_first(self, cli: Cli) -> None:
         (whole,) = cli.add("Likes tea")

@@ -98,6 +98,21 @@ def test_a_session_that_remembers_learns_what_was_said() -> None:
         assert [text.rpartition(": ")[2] for text in said] == ["I have a dog", "Nice!"]
 
 
+def test_a_session_takes_messages_of_blanks_and_of_any_length() -> None:
+    items: list[Any] = [
+        {"role": "user", "content": "x" * 150_000},
+        {"role": "assistant", "content": "\n\n"},
+        {"role": "assistant", "content": " " * 100_000 + "Nice!"},
+    ]
+    llm = ScriptedLLM(lambda _: '{"facts": []}')
+    with Memory(":memory:", llm=llm, embedder=HashEmbedder()) as memory:
+        session = MemorySession(memory, "s1", remember=ScopedMemory(memory, ANN))
+        asyncio.run(session.add_items(items))
+        assert asyncio.run(session.get_items()) == items
+        said = "".join(prompt.messages[-1].content.partition(": ")[2] for prompt in llm.prompts)
+        assert said == "x" * 150_000 + "Nice!"
+
+
 def test_an_agent_calls_the_memorys_tools_and_reads_their_mistakes() -> None:
     model = Scripted(
         calls("add_memory", text="Ann has a dog", speaker="user", timestamp="2026-05-08"),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from conftest import ANN
+from conftest import ANN, growth
 from memory_r1 import Memory
 from memory_r1.errors import InvalidInput
 from memory_r1.scoped import ScopedMemory
@@ -74,6 +75,23 @@ def test_what_has_a_form_is_replaced_by_its_kind_and_once(text: str, clean: str)
 )
 def test_what_only_looks_like_it_stays(text: str) -> None:
     assert BOTH(text) == (text, {})
+
+
+@pytest.mark.parametrize(("piece", "end"), [("/", ""), ("eyJa-", ""), ("sk-", "T3BlbkFJ")])
+def test_four_times_the_text_takes_about_four_times_as_long(piece: str, end: str) -> None:
+    assert growth(Scrubber(["secrets"]), "", piece, end) < 8
+
+
+def test_words_that_begin_like_an_account_take_little_time() -> None:
+    began = time.process_time()
+    assert BOTH(f"DE12{'a' * 40} " * 1_000)[1] == {}
+    assert time.process_time() - began < 0.5
+
+
+def test_keys_are_found_anywhere_in_a_long_text_and_whole() -> None:
+    for before in range(1_300, 2_100, 50):
+        text = "x" * before + f" {JWT}, ghp_" + "a1B2" * 9 + " y" * 2_000
+        assert BOTH(text)[0] == "x" * before + " [api key], [api key]" + " y" * 2_000
 
 
 def test_each_group_finds_its_own_kinds() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
 from serving import Switch, said, serving
 
 from memory_r1 import Memory
@@ -125,6 +128,46 @@ def test_stopping_ends_after_the_turn_and_the_rest_goes_on_at_the_next_start(tmp
         assert [logged.kind for logged in memory.bank.log()] == ["ADD", "ADD"]
 
 
+def test_jobs_wait_while_their_own_file_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    done: list[str] = []
+    broken = threading.Event()
+    path = tmp_path / "inbox.db"
+
+    def remember(job: Job, _: Callable[[], None]) -> None:
+        done.append(job.turns[0].text)
+        if not broken.is_set():
+            with closing(sqlite3.connect(path)) as other:
+                other.execute("ALTER TABLE job RENAME TO elsewhere")
+            broken.set()
+
+    inbox = Inbox(path, remember, delay=0.01)
+    inbox.put(Job((Turn("user", "I like tea", None, "1"),), ANN))
+    inbox.start()
+    until(lambda: "BankError" in caplog.text)
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("ALTER TABLE elsewhere RENAME TO job")
+    until(lambda: inbox.waiting() == 0)
+    assert inbox.works
+    inbox.stop()
+    assert (done, inbox.works) == (["I like tea"] * 2, False)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_server_that_remembers_nothing_any_more_is_not_ready_and_says_why(tmp_path: Path) -> None:
+    def end(_: Prompt) -> str:
+        raise SystemExit  # which ends a thread without a word
+
+    path = tmp_path / "inbox.db"
+    with serving(end, settings=Settings(inbox=path)) as client:
+        assert client.get("/ready").json() == {"status": "ready", "waiting": 0}
+    Inbox(path, nothing).put(JOB)
+    with serving(end, settings=Settings(inbox=path)) as client:
+        until(lambda: client.get("/ready").status_code == 503)
+        message = "nothing that waits is remembered any more"
+        error = {"code": "not_ready", "message": message, "remedy": "Restart the server."}
+        assert client.get("/ready").json() == {"error": error}
+
+
 def test_an_add_while_the_model_is_down_is_kept_when_so_set_and_remembered_later(tmp_path: Path) -> None:
     settings = Settings(when_model_down="queue", inbox=tmp_path / "inbox.db", retry_seconds=0.01)
     switch = Switch()
@@ -157,6 +200,31 @@ def test_turns_that_were_remembered_before_the_model_went_down_are_not_remembere
         until(lambda: client.get("/ready").json()["waiting"] == 0)
         events = [one["event"] for one in client.get("/operations?user_id=ann").json()["results"]]
         assert events == ["ADD", "ADD"]
+
+
+def test_a_reset_ends_what_is_being_remembered_and_nothing_of_it_comes_back(tmp_path: Path) -> None:
+    asked, go = threading.Event(), threading.Event()
+
+    def slowly(prompt: Prompt) -> str:
+        asked.set()
+        assert go.wait(20)
+        return said(prompt)
+
+    path = tmp_path / "inbox.db"
+    turns = [Turn("user", "My PIN is 4711"), Turn("user", "My door code is 0815")]
+    Inbox(path, nothing).put(Job(with_ids(turns), Scope(user_id="mia", run_id="r")))
+    with serving(slowly, settings=Settings(inbox=path)) as client:
+        assert asked.wait(20)
+        replies: list[int] = []
+        resetting = threading.Thread(target=lambda: replies.append(client.post("/reset?run_id=r").json()["count"]))
+        resetting.start()
+        until(lambda: Inbox(path, nothing).waiting() == 0)
+        Inbox(path, nothing).put(Job(with_ids([Turn("user", "I like tea")]), Scope(user_id="mia")))
+        go.set()
+        resetting.join()
+        until(lambda: client.get("/ready").json()["waiting"] == 0)
+        kept = [entry["memory"] for entry in client.get("/memories?user_id=mia").json()["results"]]
+        assert (replies, kept) == ([1], ["I like tea"])
 
 
 def test_a_reset_erases_what_waits_too(tmp_path: Path) -> None:

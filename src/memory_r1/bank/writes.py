@@ -37,6 +37,12 @@ WRITE_VECTOR = "INSERT OR REPLACE INTO vector VALUES (?, ?, ?)"
 _UPDATE_ENTRY = f"UPDATE entry SET {', '.join(f'{name} = ?' for name in _CHANGING)} WHERE key = ?"
 
 
+def in_pieces(text: str) -> list[str]:
+    """A text of any length as texts that may be remembered: none where it says nothing."""
+    pieces = (text[start : start + MAX_TEXT] for start in range(0, len(text), MAX_TEXT))
+    return [piece for piece in pieces if piece.strip()]
+
+
 def searched_text(text: str, speaker: str | None) -> str:
     """What an entry is found by: its text, after the speaker's name where the text does not name them.
 

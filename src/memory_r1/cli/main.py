@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from memory_r1.cli.mcp import mcp
 from memory_r1.cli.options import (
     adapters_of_llm,
     as_json,
+    beside,
     chosen_adapters,
     db,
     entry_id_of,
@@ -44,6 +46,7 @@ from memory_r1.cli.output import (
     entry_line,
     in_one_line,
     operation_lines,
+    plain,
     result_line,
     scope_name,
     show,
@@ -128,7 +131,10 @@ def ask(
         "retrieved": len(answer.retrieved),
         "dropped": answer.dropped,
     }
-    lines = [click.style(answer.text, bold=True), *(f"  kept: {in_one_line(entry.text)}" for entry in answer.used)]
+    lines = [
+        click.style(plain(answer.text), bold=True),
+        *(f"  kept: {in_one_line(entry.text)}" for entry in answer.used),
+    ]
     lines.append(
         click.style(f"  from {counted(len(answer.retrieved), 'retrieved memory', 'retrieved memories')}", dim=True)
     )
@@ -196,7 +202,7 @@ def show_(entry_id: str, db: Path | None, as_json: bool) -> None:
         if entry is None and memory.history(whole):
             raise EntryNotFound(f"{whole} is gone; `memory-r1 history {entry_id}` shows what became of it")
     assert entry is not None  # `history` raises for an id that has never been here
-    show(entry, as_json, columns([(name, str(value)) for name, value in entry.items() if value is not None]))
+    show(entry, as_json, columns([(name, plain(str(value))) for name, value in entry.items() if value is not None]))
 
 
 @main.command()
@@ -275,8 +281,18 @@ def purge(
             if not yes:
                 held = counted(memory.bank.count(scope), "memory", "memories")
                 click.confirm(f"Erase {scope_name(scope)} ({held} and all history) for good?", abort=True)
+            _erase_waiting(beside(existing(db), "inbox"), scope)
             count = memory.purge(**scope.ids)
     show({"purged": count}, as_json, [f"Erased {counted(count, 'memory', 'memories')}."])
+
+
+def _erase_waiting(file: Path, scope: Scope) -> None:
+    """Erase what a server has accepted and not yet remembered, which would come back."""
+    if file.exists():
+        from memory_r1.serve.inbox import Inbox
+
+        with closing(Inbox(file, lambda *_: None)) as inbox:
+            inbox.erase(scope)
 
 
 @main.command("export")
@@ -453,8 +469,8 @@ def audit(
     ]
     lines = [click.style(f"damaged: {what}", fg="red") for what in damage]
     for one in findings:
-        lines.append(f"{click.style(one.kind, bold=True)}  {click.style(one.why, dim=True)}")
-        lines += [f"  {click.style(entry.id[:8], dim=True)}  {in_one_line(entry.text)}" for entry in one.entries]
+        lines.append(f"{click.style(one.kind, bold=True)}  {click.style(plain(one.why), dim=True)}")
+        lines += [f"  {click.style(plain(entry.id[:8]), dim=True)}  {in_one_line(entry.text)}" for entry in one.entries]
     show({"damage": damage, "findings": value}, as_json, lines or ["Nothing to look at."])
 
 

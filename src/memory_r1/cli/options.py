@@ -121,6 +121,11 @@ def existing(path: Path | None) -> Path:
     return file
 
 
+def beside(bank: Path, what: str) -> Path:
+    """The server's file of keys, or of what waits to be remembered."""
+    return bank.with_suffix(f".{what}.db")
+
+
 def unchanged(path: Path | None) -> Path | str:
     """The bank for a dry run: where there is none, one in memory, so that no file is made."""
     file = path or default_path()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from memory_r1.errors import MemoryR1Error
 from memory_r1.types import Scope
 
 COLOURS = {"ADD": "green", "UPDATE": "blue", "DELETE": "red", "PURGE": "red", "QUARANTINE": "yellow"}
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 LONGEST = 500
 """Characters of one memory in a list."""
@@ -24,7 +27,7 @@ class Group(click.Group):
         try:
             return super().invoke(ctx)
         except MemoryR1Error as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(plain(str(error))) from error
         except OSError as error:
             if error.filename is None:  # a closed pipe is click's to handle
                 raise
@@ -43,9 +46,14 @@ def show(value: Any, as_json: bool, lines: Iterable[str]) -> None:
             click.echo(line)
 
 
+def plain(text: str) -> str:
+    """Stored text as a terminal may have it: what would move its cursor, colour or name it is a sign instead."""
+    return _CONTROL.sub("\ufffd", text)
+
+
 def in_one_line(text: str | None) -> str:
     """A memory as lists show it; `show` and --json have it whole."""
-    line = " ".join((text or "").split())
+    line = plain(" ".join((text or "").split()))
     return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
 
 
@@ -54,7 +62,7 @@ def operation_lines(operation: Mapping[str, Any]) -> Iterable[str]:
     kind = operation["event"]
     when = operation["created_at"][:19].replace("T", " ")
     who = " with ".join(name for name in (operation["model"], operation["adapter"]) if name)
-    why = ", ".join(part for part in (who, operation["reason"]) if part)
+    why = plain(", ".join(part for part in (who, operation["reason"]) if part))
     undone = f"  undoes {operation['undoes']}" if operation["undoes"] else ""
     yield f"{operation['id']:>5}  {when}  {click.style(f'{kind:<6}', fg=COLOURS.get(kind))}  {why}{undone}"
     if operation["old_memory"] and operation["old_memory"] != operation["new_memory"]:
@@ -72,7 +80,7 @@ def scope_name(scope: Scope) -> str:
 def entry_line(entry: Mapping[str, Any]) -> str:
     when = entry["event_time"][:10] if entry.get("event_time") else " " * 10
     score = f"{entry['score']:.2f}  " if "score" in entry else ""
-    about = f"{click.style(entry['id'][:8], dim=True)}  {score}{click.style(when, dim=True)}"
+    about = f"{click.style(plain(entry['id'][:8]), dim=True)}  {score}{click.style(when, dim=True)}"
     return f"{about}  {in_one_line(entry['memory'])}"
 
 
@@ -82,9 +90,11 @@ def result_line(result: Mapping[str, Any]) -> str:
     if result.get("previous_memory"):
         line += click.style(f"\n        was: {in_one_line(result['previous_memory'])}", dim=True)
     if result.get("flags"):
-        line += click.style(f"  [reads like instructions for a model: {', '.join(result['flags'])}]", fg="yellow")
+        line += click.style(
+            f"  [reads like instructions for a model: {plain(', '.join(result['flags']))}]", fg="yellow"
+        )
     if kind == "NOOP":
-        line += click.style(f"  [{result.get('reason') or 'known already'}]", dim=True)
+        line += click.style(f"  [{plain(result.get('reason') or 'known already')}]", dim=True)
     return line
 
 

@@ -18,7 +18,7 @@ from memory_r1.cli.options import (
     options,
     whose_or_all,
 )
-from memory_r1.cli.output import Group, in_one_line, result_line, show
+from memory_r1.cli.output import Group, in_one_line, plain, result_line, show
 from memory_r1.memory import held_dict
 from memory_r1.suspicion import REASONS
 
@@ -36,8 +36,8 @@ def list_(db: Path | None, as_json: bool, user_id: str | None, agent_id: str | N
         held = [held_dict(one) for one in memory.bank.held(named_scope(user_id, agent_id, run_id))]
     lines = []
     for one in held:
-        lines.append(f"{click.style(one['id'][:8], dim=True)}  {in_one_line(one['memory'])}")
-        lines += [click.style(f"          {flag}: {REASONS.get(flag, '')}", dim=True) for flag in one["flags"]]
+        lines.append(f"{click.style(plain(one['id'][:8]), dim=True)}  {in_one_line(one['memory'])}")
+        lines += [click.style(f"          {plain(flag)}: {REASONS.get(flag, '')}", dim=True) for flag in one["flags"]]
     show({"results": held}, as_json, lines or ["Nothing is in quarantine."])
 
 

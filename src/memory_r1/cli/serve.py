@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import click
 
-from memory_r1.cli.options import DEFAULT_USER, as_json, db, named_scope, open_memory, options, whose_or_all, writing
+from memory_r1.cli.options import (
+    DEFAULT_USER,
+    as_json,
+    beside,
+    db,
+    named_scope,
+    open_memory,
+    options,
+    whose_or_all,
+    writing,
+)
 from memory_r1.cli.output import Group, columns, scope_name, show
 from memory_r1.errors import InvalidInput
 from memory_r1.memory import default_path
@@ -112,7 +122,7 @@ def serve(
 
     bank = db or default_path()
     local = is_loopback(host)
-    keys = Keys(keys_file or _beside(bank, "keys"))
+    keys = Keys(keys_file or beside(bank, "keys"))
     if not local and not allow_open and not keys.exist:
         raise InvalidInput(
             f"--host {host} is open to other machines: make a key first (`memory-r1 keys create --user ann`), or say "
@@ -122,7 +132,7 @@ def serve(
         limits=Limits(max_body, rate),
         chat=ChatSettings(default=Scope(user_id=user)),
         when_model_down=when_model_down,
-        inbox=_beside(bank, "inbox"),
+        inbox=beside(bank, "inbox"),
         keys_required=not local and not allow_open,
         local=local,
     )
@@ -216,10 +226,6 @@ def _shown(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _beside(bank: Path, what: str) -> Path:
-    return bank.with_suffix(f".{what}.db")
-
-
 # -- keys -----------------------------------------------------------------------------------------------------------
 
 
@@ -248,7 +254,7 @@ def create(
     scope = named_scope(user_id, agent_id, run_id)
     if (scope is None) != everybody:
         raise InvalidInput("say whose memory the key opens, with --user, --agent or --run, or --everybody for all")
-    made = Keys(keys_file or _beside(db or default_path(), "keys"))
+    made = Keys(keys_file or beside(db or default_path(), "keys"))
     key, secret = made.create(scope, name)
     made.close()
     value = {**_value(key), "key": secret}
@@ -287,7 +293,7 @@ def revoke(key_id: str, keys_file: Path | None, db: Path | None, as_json: bool) 
 
 
 def _existing(keys_file: Path | None, db: Path | None) -> Path:
-    file = keys_file or _beside(db or default_path(), "keys")
+    file = keys_file or beside(db or default_path(), "keys")
     if not file.exists():
         raise InvalidInput(f"no keys at {file}: make one with `memory-r1 keys create --user ann`, or check --db")
     return file

@@ -9,6 +9,7 @@ from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.core.memory import BaseMemoryBlock
 from pydantic import InstanceOf
 
+from memory_r1.bank.writes import in_pieces
 from memory_r1.scoped import ScopedMemory
 
 _ROLES = {MessageRole.USER: "user", MessageRole.ASSISTANT: "assistant"}
@@ -32,9 +33,10 @@ class LongTermMemory(BaseMemoryBlock[str]):
 
     async def _aput(self, messages: list[ChatMessage]) -> None:
         said = [
-            {"role": _ROLES[each.role], "content": each.content}
+            {"role": _ROLES[each.role], "content": piece}
             for each in messages
-            if each.role in _ROLES and each.content and each.content.strip()
+            if each.role in _ROLES
+            for piece in in_pieces(each.content or "")
         ]
         if said:
             await asyncio.to_thread(self.memory.add, said)

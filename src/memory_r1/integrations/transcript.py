@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from memory_r1.bank import NewEntry
 from memory_r1.bank.rows import MESSAGE
-from memory_r1.bank.writes import MAX_TEXT
+from memory_r1.bank.writes import MAX_TEXT, in_pieces
 from memory_r1.memory import Memory
 from memory_r1.scoped import ScopedMemory
 from memory_r1.types import MemoryEntry, Scope
@@ -45,10 +45,9 @@ class Transcript:
         """Keep messages, in one transaction, and then remember what was said in them."""
         added = [self._scrubbed(message) for message in messages]
         self._bank.add_many(
-            NewEntry((said or json.dumps(dict(kept)))[:MAX_TEXT], self._scope, role, metadata={MESSAGE: kept})
-            for kept, role, said in added
+            NewEntry(_shown(said, kept), self._scope, role, metadata={MESSAGE: kept}) for kept, role, said in added
         )
-        said = [{"role": role, "content": text} for _, role, text in added if role and text]
+        said = [{"role": role, "content": piece} for _, role, text in added if role for piece in in_pieces(text or "")]
         if self._remember and said:
             self._remember.add(said)
 
@@ -70,3 +69,9 @@ class Transcript:
 
     def _entries(self) -> list[MemoryEntry]:
         return self._bank.all(self._scope, filters=_ONLY)
+
+
+def _shown(said: str | None, kept: Mapping[str, Any]) -> str:
+    """A message's text as an entry may have it: without words, as of a call of tools, its JSON."""
+    text = (said or "")[:MAX_TEXT]
+    return text if text.strip() else json.dumps(dict(kept))[:MAX_TEXT]

@@ -141,13 +141,15 @@ def _add_upkeep(app: FastAPI, service: Service) -> None:
 
     @app.get("/ready", tags=["upkeep"])
     async def ready() -> dict[str, Any]:
-        """The bank can be read. 503 where it cannot."""
+        """The bank can be read, and what waits is being remembered. 503 where not."""
         try:
             await workers.quick(bank.log, last=1)
             waiting = await workers.quick(service.inbox.waiting)
         except MemoryR1Error as error:
             log.error("not ready: %s", error)
             raise Refusal(503, "not_ready", "the bank cannot be read", "Look at the server's log.") from error
+        if not service.inbox.works:
+            raise Refusal(503, "not_ready", "nothing that waits is remembered any more", "Restart the server.")
         return {"status": "ready", "waiting": waiting}
 
     @app.get(

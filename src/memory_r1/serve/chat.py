@@ -23,7 +23,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Send
 from starlette.types import Scope as AsgiScope
 
-from memory_r1.bank.writes import MAX_TEXT
+from memory_r1.bank.writes import in_pieces
 from memory_r1.errors import InvalidInput, ModelUnavailable
 from memory_r1.serve.guard import caller_of
 from memory_r1.serve.inbox import Job, with_ids
@@ -284,9 +284,8 @@ def chat_router(service: Service, upstream: Upstream, settings: ChatSettings) ->
         except ModelUnavailable as error:
             raise Refusal(503, "model_unavailable", str(error), "Try again later.") from error
         if reply.status_code < 400 and messages[-1]["role"] == "user" and question.strip():
-            pieces = [question[start : start + MAX_TEXT] for start in range(0, len(question), MAX_TEXT)]
             said = service.memory.bank.now()
-            turns = [Turn("user", piece, said) for piece in pieces if piece.strip()]
+            turns = [Turn("user", piece, said) for piece in in_pieces(question)]
             await service.workers.quick(service.put, Job(with_ids(turns), scope), wake=False)
             return _Then(reply, service.inbox.wake)
         return reply

@@ -46,12 +46,20 @@ class Stopped(MemoryR1Error):
     """Raised between two turns when the server ends: the rest of the job waits for the next start."""
 
 
+class Erased(MemoryR1Error):
+    """Raised between two turns when the job is no longer in the file: the rest of it must not be remembered."""
+
+
+_Key = tuple[int, float]  # a job's number and when it came: SQLite gives the number of the last one anew
+_THIS = "id = ? AND queued_at = ?"
+
+
 class Inbox:
     """Jobs in the order they came, done one after another by one thread from `start` to `stop`.
 
-    `remember(job, check)` does one; it calls `check` after each turn. While the model is down, or the bank cannot be
-    written, jobs wait, and are tried again after `delay` seconds, then after twice as many. One that fails otherwise is
-    set aside with its error, and the next is done.
+    `remember(job, check)` does one; it calls `check` after each turn. While the model is down, or the bank or the
+    inbox's own file cannot be written, jobs wait, and are tried again after `delay` seconds, then after twice as many.
+    One that fails otherwise is set aside with its error, and the next is done.
     """
 
     def __init__(
@@ -62,6 +70,8 @@ class Inbox:
         self._remember = remember
         self._wake = threading.Event()
         self._stopping = threading.Event()
+        self._doing = threading.Lock()  # held while a job is done
+        self._current: _Key | None = None  # that job; read and changed within the database's lock
         self._thread: threading.Thread | None = None
 
     def put(self, job: Job, *, wake: bool = True) -> int:
@@ -97,10 +107,22 @@ class Inbox:
         return self._count("error IS NOT NULL")
 
     def erase(self, scope: Scope) -> None:
-        """Drop what waits for a scope: what was purged must not come back."""
+        """Drop what waits for a scope, so that what is purged next does not come back.
+
+        A job that is being done ends after the turn under way, which is waited for.
+        """
         where, values = scope_sql(scope)
         with self._database() as db:
-            db.execute(f"DELETE FROM job WHERE {where}", values)
+            gone = db.execute(f"DELETE FROM job WHERE {where} RETURNING id, queued_at", values).fetchall()
+            under_way = self._current in gone
+        if under_way:
+            with self._doing:
+                pass
+
+    @property
+    def works(self) -> bool:
+        """Whether what waits is being remembered: from `start` on, as long as nothing ended the thread."""
+        return self._thread is not None and self._thread.is_alive()
 
     def start(self) -> None:
         self._stopping.clear()
@@ -121,48 +143,64 @@ class Inbox:
         with self._database() as db:
             return int(db.execute(f"SELECT count(*) FROM job WHERE {where}").fetchone()[0])
 
-    def _next(self) -> tuple[int, Job] | None:
+    def _next(self) -> tuple[_Key, Job] | None:
         with self._database() as db:
             row = db.execute(
-                "SELECT id, user_id, agent_id, run_id, turns, metadata, expires_at FROM job "
+                "SELECT id, user_id, agent_id, run_id, turns, metadata, expires_at, queued_at FROM job "
                 "WHERE error IS NULL ORDER BY id LIMIT 1"
             ).fetchone()
+            self._current = None if row is None else (row[0], row[7])
         if row is None:
             return None
         turns = tuple(_turn(state) for state in json.loads(row[4]))
         expires_at = None if row[6] is None else datetime.fromtimestamp(row[6], UTC)
-        return row[0], Job(turns, Scope(*row[1:4]), json.loads(row[5]), expires_at)
+        return (row[0], row[7]), Job(turns, Scope(*row[1:4]), json.loads(row[5]), expires_at)
 
     def _work(self) -> None:
         delay = self._first_delay
         while not self._stopping.is_set():
             self._wake.clear()
-            found = self._next()
-            if found is None:
-                self._wake.wait()
-                continue
-            number, job = found
             try:
-                self._remember(job, self._check)
-            except Exception as error:  # noqa: BLE001 - a job that cannot be done must not hold up those behind it
-                if self._stopping.is_set():
-                    return  # the bank or the model may be closed by now: the job waits for the next start
-                if isinstance(error, ModelError | BankBusy | BankFull):
-                    log.warning("inbox: job %d waits %.0f s: %s", number, delay, type(error).__name__)
-                    self._stopping.wait(delay)
-                    delay = min(2 * delay, LONGEST_DELAY)
-                    continue
-                log.error("inbox: job %d is set aside: %s", number, type(error).__name__)
+                with self._doing:
+                    found = self._do_next()
+            except Exception as error:  # noqa: BLE001 - of the file, too: whatever it is, the thread goes on
+                log.warning("inbox: waits %.0f s: %s", delay, type(error).__name__)
+                self._stopping.wait(delay)
+                delay = min(2 * delay, LONGEST_DELAY)
+                continue
+            delay = self._first_delay
+            if not found:
+                self._wake.wait()
+
+    def _do_next(self) -> bool:
+        """Do the next job, or set it aside; whether there was one. What another try may do is raised."""
+        found = self._next()
+        if found is None:
+            return False
+        key, job = found
+        try:
+            self._remember(job, self._check)
+        except (ModelError, BankBusy, BankFull):
+            raise
+        except Exception as error:  # noqa: BLE001 - a job that cannot be done must not hold up those behind it
+            if self._stopping.is_set():  # the bank or the model may be closed by now: the job waits for the next start
+                return True
+            if not isinstance(error, Erased):
+                log.error("inbox: job %d is set aside: %s", key[0], type(error).__name__)
                 with self._database() as db:
-                    db.execute("UPDATE job SET error = ? WHERE id = ?", (f"{type(error).__name__}: {error}", number))
-            else:
-                with self._database() as db:
-                    db.execute("DELETE FROM job WHERE id = ?", (number,))
-                delay = self._first_delay
+                    told = f"{type(error).__name__}: {error}"
+                    db.execute(f"UPDATE job SET error = ? WHERE {_THIS}", (told, *key))
+        else:
+            with self._database() as db:
+                db.execute(f"DELETE FROM job WHERE {_THIS}", key)
+        return True
 
     def _check(self) -> None:
         if self._stopping.is_set():
             raise Stopped
+        with self._database() as db:
+            if not db.execute(f"SELECT 1 FROM job WHERE {_THIS}", self._current or ()).fetchone():
+                raise Erased
 
 
 def with_ids(turns: Sequence[Turn]) -> tuple[Turn, ...]:
