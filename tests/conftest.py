@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -28,23 +27,6 @@ class Clock:
     def __call__(self) -> datetime:
         self.time += timedelta(seconds=1)
         return self.time
-
-
-def growth(call: Callable[[str], object], start: str, piece: str, end: str) -> float:
-    """How many times as long the processor works at four times the text: 4 where work grows with the text, 16 where
-    it grows with its square. The least of five tries, since other programs only make it longer.
-    """
-
-    def seconds(length: int) -> float:
-        text = start + piece * (length // len(piece)) + end
-        tries = []
-        for _ in range(5):
-            began = time.process_time()
-            call(text)
-            tries.append(time.process_time() - began)
-        return min(tries)
-
-    return seconds(12_000) / seconds(3_000)
 
 
 @pytest.fixture

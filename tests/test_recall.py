@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 
 import pytest
 
-from conftest import growth
 from memory_r1.recall import estimated_tokens, fenced, harmless, without_recall
 from memory_r1.types import MemoryEntry, Scope
 
@@ -115,9 +114,9 @@ def test_a_text_of_unclosed_tags_takes_no_time() -> None:
     assert time.perf_counter() - started < 0.5
 
 
-def test_hidden_characters_between_spaces_leave_one_space_and_take_no_time() -> None:
+def test_hidden_characters_between_spaces_leave_one_space_however_many_they_are() -> None:
     assert harmless("Ann \u200b \u200b< \u200b \u200b/s> \u200b") == "Ann ‹ /s>"
-    assert growth(harmless, "<", " \u200b", "x") < 8
+    assert harmless("<" + " \u200b" * 50_000 + "x") == "< x"
 
 
 def test_token_estimates_are_a_third_of_the_bytes_rounded_up() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from stored_injections import ATTACKS, BENIGN, UNFLAGGED
 
-from conftest import growth
+from memory_r1.bank.writes import MAX_TEXT
 from memory_r1.suspicion import PATTERNS, REASONS, suspicions
 from memory_r1.train.generate import dialogues
 
@@ -78,23 +78,26 @@ def test_a_text_made_to_be_slow_is_not(piece: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("start", "piece", "end"),
+    ("start", "piece", "end", "reasons"),
     [
-        ("", "\n", "system"),
-        ("", "\n", "assistant"),
-        ("", "\n> ", "admin"),
-        ("", "-", " end of it"),
-        ("", "#", " system"),
-        ("", "http://a:b@", ""),
-        ("", "<img ", ""),
-        ("", "![", "]("),
-        ("use the ", "_", "!tool"),
-        ("send all messages ", "a", "http"),
-        ("", "игнорир", ""),
+        ("", "\n", "system", ()),
+        ("", "\n", "assistant", ()),
+        ("", "\n> ", "admin", ()),
+        ("", "-", " end of it", ()),
+        ("", "#", " system", ("role",)),
+        ("", "http://a:b@", "", ()),
+        ("", "<img ", "", ()),
+        ("", "![", "](", ()),
+        ("use the ", "_", "!tool", ()),
+        ("send all messages ", "a", "http", ()),
+        ("", "игнорир", "", ()),
     ],
 )
-def test_four_times_the_text_takes_about_four_times_as_long(start: str, piece: str, end: str) -> None:
-    assert growth(suspicions, start, piece, end) < 8
+def test_the_longest_text_is_looked_at_whatever_it_repeats(
+    start: str, piece: str, end: str, reasons: tuple[str, ...]
+) -> None:
+    """A pattern that takes the square of a text's length would take many minutes for each of these."""
+    assert suspicions(start + piece * (MAX_TEXT // len(piece)) + end) == reasons
 
 
 @pytest.mark.parametrize(
