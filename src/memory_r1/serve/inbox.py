@@ -121,8 +121,8 @@ class Inbox:
 
     @property
     def works(self) -> bool:
-        """Whether what waits is being remembered: from `start` on, as long as nothing ended the thread."""
-        return self._thread is not None and self._thread.is_alive()
+        """Whether nothing but `stop` has ended the thread that remembers."""
+        return self._thread is None or self._thread.is_alive()
 
     def start(self) -> None:
         self._stopping.clear()
