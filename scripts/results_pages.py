@@ -24,9 +24,10 @@ TRAINED = "locomo-test-2-dialogues-smollm2"
 DIALOGUES = {
     TRAINED: (
         "Test dialogues, trained and untrained",
-        "The first two of LoCoMo's eight test dialogues, named before anything was run on them, SmolLM2-135M: *trained*\n"
-        "by the adapters that ship, which saw made-up talk alone, *untrained* without; *rag-* turns found by hybrid\n"
-        "search in place of memories, answered by the same Answer Agent.",
+        "The first two of LoCoMo's eight test dialogues, named before anything was run on them, SmolLM2-135M:\n"
+        "*trained* by the adapters that ship, which saw made-up talk alone, *untrained* without; *rag-*: turns found\n"
+        "by hybrid search in place of memories, answered by the same Answer Agent. A llama.cpp server played the\n"
+        "model (the Q4_1 file as Q8_0, which it reads twice as fast), four runs beside each other: seconds say little.",
     ),
     SYSTEMS: (
         "Memory systems on one small model",

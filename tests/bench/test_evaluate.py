@@ -13,6 +13,7 @@ import pytest
 
 from memory_r1.bench.data import Dataset, Dialogue, Question, Session
 from memory_r1.bench.evaluate import Config, evaluate, judged, publish, read_records
+from memory_r1.bench.records import published
 from memory_r1.bench.systems import Found, System
 from memory_r1.bench.systems.ours import MemoryR1
 from memory_r1.bench.systems.plain import FullContext, NoMemory
@@ -214,6 +215,17 @@ def test_what_is_published_has_no_text_of_the_data_set(tmp_path: Path) -> None:
         "Rex",
         {"turn": "1:1", "score": None},
     )
+
+
+def test_an_answer_that_repeats_a_turn_is_published_as_its_id() -> None:
+    turn = "Ann: I adopted a dog called Rex from the shelter in Bern last May."
+    record = {"text": "?", "gold": "Rex", "used": [], "retrieved": [{"text": turn, "turn": "1:1", "score": None}]}
+    answers = {
+        "A dog called Rex from the shelter in Bern": "[words of 1:1]",
+        "A dog called Rex from the shelter": "A dog called Rex from the shelter",
+        "Rex": "Rex",
+    }
+    assert {answer: published(record | {"answer": answer})["answer"] for answer in answers} == answers
 
 
 def test_a_run_that_has_not_ended_is_not_published(tmp_path: Path) -> None:
