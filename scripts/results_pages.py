@@ -96,11 +96,11 @@ def figures(store: dict[str, Any], retrieval: dict[str, Any], remember: dict[str
             rows.append(("an add, beside Mem0 2.2.1 with local Qdrant", f"{faster['add']:.0f} times faster"))
             rows.append(("a search by vector, beside the same", f"{faster['vector']:.0f} times faster"))
             rows.append(("a search by vector and words, beside the same", f"{faster['hybrid']:.0f} times faster"))
-    asked = retrieval["all"]["by speaker"]
-    low, high = asked["interval_95"]["10"]
-    recall = f"{asked['recall']['10']:.3f} ({low:.3f}-{high:.3f})"
+    hybrid = retrieval["all"]["hybrid"]
+    low, high = hybrid["interval_95"]["10"]
+    recall = f"{hybrid['recall']['10']:.3f} ({low:.3f}-{high:.3f})"
     rows.append(("LoCoMo, gold evidence turns among the first 10, ten dialogues", recall))
-    rows.append(("the same, mean over questions", f"{asked['recall_per_question']['10']:.3f}"))
+    rows.append(("the same, mean over questions", f"{hybrid['recall_per_question']['10']:.3f}"))
     turns, tokens = remember["turns"], sum(used["tokens"] for used in remember["usage"].values())
     rows.append(
         (

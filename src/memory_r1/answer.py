@@ -31,11 +31,11 @@ def ask(
     filters: Mapping[str, Any] | None = None,
     distil: bool = True,
 ) -> Flow[Answer]:
-    """Answer a question from the bank. Entries of speakers whom it names are preferred.
+    """Answer a question from the bank. With two speakers in the scope, half of the entries are of each.
 
     An empty bank is not asked about: the answer is that it does not know.
     """
-    retrieved = bank.search(question, scope, k, filters=filters, by_speaker=True)
+    retrieved = bank.search(question, scope, k, filters=filters, per_speaker=True)
     if not retrieved:
         return _unknown(retrieved)
     return (yield from answer_from(question, retrieved, distil=distil))

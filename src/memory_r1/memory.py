@@ -433,7 +433,7 @@ class Memory:
         query = self._asked(query)
         how_many(None, max_tokens, 0, "max_tokens")
         with self.span("memory_r1.context") as note:
-            found = self.bank.search(query, scope, RETRIEVED, filters=rest, by_speaker=True)
+            found = self.bank.search(query, scope, RETRIEVED, filters=rest, per_speaker=True)
             note({"memory_r1.found": len(found)})
         return fenced([item.entry for item in found], max_tokens)
 

@@ -262,14 +262,14 @@ def test_filters_narrow_a_search_within_its_scope(bank: MemoryBank) -> None:
     assert texts(bank, filters={"NOT": {"topic": "travel"}}) == ["tea at home"]
 
 
-def test_half_of_the_hits_are_of_each_of_two_speakers_whom_the_question_names(bank: MemoryBank) -> None:
+def test_half_of_the_hits_are_of_each_of_two_speakers(bank: MemoryBank) -> None:
     bank.add_many(
         [NewEntry(f"tea number {number}", ANN, "Ann") for number in range(20)]
         + [NewEntry(f"a word about tea and much else {number}", ANN, "Bo") for number in range(5)]
     )
-    speakers = [hit.entry.speaker for hit in bank.search("tea number: Ann or Bo?", ANN, 6, by_speaker=True)]
+    speakers = [hit.entry.speaker for hit in bank.search("tea number", ANN, 6, per_speaker=True)]
     assert sorted(map(str, speakers)) == ["Ann", "Ann", "Ann", "Bo", "Bo", "Bo"]
-    assert {hit.entry.speaker for hit in bank.search("tea number", ANN, 6, by_speaker=True)} == {"Ann"}
+    assert {hit.entry.speaker for hit in bank.search("tea number", ANN, 6)} == {"Ann"}
 
 
 def test_an_agent_finds_its_entries_in_every_users_home_and_no_others(bank: MemoryBank) -> None:
@@ -288,7 +288,7 @@ def test_what_an_agent_finds_is_the_best_of_all_users_and_not_the_best_of_each(b
     bank.add_many(NewEntry(text, Scope(user_id=user, agent_id="h"), user) for user, text in said)
     bank.add_many(NewEntry(text, Scope(agent_id="one"), user) for user, text in said)
     query = "which toy has the dog Pepper"
-    for options in ({}, {"mode": "vector"}, {"mode": "text"}, {"by_speaker": True}, {"filters": {"speaker": "mia"}}):
+    for options in ({}, {"mode": "vector"}, {"mode": "text"}, {"per_speaker": True}, {"filters": {"speaker": "mia"}}):
         for k in (6, 60):
             many, one = (bank.search(query, Scope(agent_id=agent), k, **options) for agent in ("h", "one"))
             assert [(hit.entry.text, hit.score, round(hit.similarity, 5)) for hit in many] == [

@@ -12,7 +12,7 @@ import pytest
 
 from memory_r1.bank.index import HomeIndex, IndexRow
 from memory_r1.bank.postings import BM25_B, BM25_K1
-from memory_r1.bank.ranking import RRF_CONSTANT, UNNAMED, Hit, best, joined
+from memory_r1.bank.ranking import RRF_CONSTANT, Hit, best, joined
 from memory_r1.bank.terms import term_codes, words
 from memory_r1.testing import HashEmbedder
 
@@ -26,9 +26,9 @@ def row(key: int, text: str, speaker: str | None = None, expires_at: float = NEV
 
 
 def search(
-    index: HomeIndex, vector: Any, terms: Any, k: int, now: float, *, asked: Any = (), keys: Any = None
+    index: HomeIndex, vector: Any, terms: Any, k: int, now: float, *, per_speaker: bool = False, keys: Any = None
 ) -> list[Hit]:
-    return best(index.rows(vector, terms, now, keys=keys), terms, k, asked)
+    return best(index.rows(vector, terms, now, keys=keys), terms, k, per_speaker=per_speaker)
 
 
 def cosines(texts: dict[int, str], query: str) -> dict[int, float]:
@@ -141,14 +141,14 @@ def test_speakers_are_counted_over_several_homes() -> None:
     other.upsert([row(number, f"tea with milk {number}", "Bo") for number in range(5, 9)])
     (vector,), terms = EMBEDDER.embed(["tea"]), term_codes("tea")
 
-    def speakers(k: int, *asked: str) -> str:
-        together = joined((each.rows(vector, terms, 0.0) for each in (index, other)), terms)
-        return "".join("a" if hit.key < 5 else "b" for hit in best(together, terms, k, asked))
+    together = joined((each.rows(vector, terms, 0.0) for each in (index, other)), terms)
 
-    assert speakers(4) == "aaaa"
-    assert speakers(5, "ann") == "aaaab"
-    assert speakers(8, "bo") == "aabbabab"
-    assert sorted(speakers(6, "ann", "and", "bo")) == list("aaabbb")
+    def speakers(k: int, *, per_speaker: bool) -> str:
+        hits = best(together, terms, k, per_speaker=per_speaker)
+        return "".join("a" if hit.key < 5 else "b" for hit in hits)
+
+    assert speakers(4, per_speaker=False) == "aaaa"
+    assert sorted(speakers(4, per_speaker=True)) == list("aabb")
 
 
 def test_k_cuts_the_list_and_does_not_change_its_order() -> None:
@@ -174,33 +174,20 @@ def test_expired_rows_and_rows_outside_the_keys_are_never_found() -> None:
     assert [keys(0, only) for only in ([], [2], [3, 99])] == [[], [2], [3]]
 
 
-def test_whom_the_question_names_counts_for_more_and_two_named_get_half_each() -> None:
+def test_two_speakers_get_half_each_one_or_three_share_by_rank() -> None:
     index = HomeIndex(EMBEDDER.dimension)
-    index.upsert([row(number, f"tea {number}", "Ann Lee") for number in range(1, 5)])
-    index.upsert([row(number, f"tea with milk {number}", "Bo") for number in range(5, 9)])
-    (vector,) = EMBEDDER.embed(["tea"])
+    index.upsert([row(number, f"tea {number}", "Ann") for number in range(1, 9)] + [row(9, "rice", "Bo")])
+    (vector,), terms = EMBEDDER.embed(["tea"]), term_codes("tea")
 
-    def speakers(k: int, *asked: str) -> str:
-        hits = search(index, vector, term_codes("tea"), k, 0.0, asked=asked)
-        assert hits == sorted(hits, key=lambda hit: -hit.score)
-        return "".join("a" if hit.key < 5 else "b" if hit.key < 9 else "c" for hit in hits)
+    def keys(k: int) -> set[int]:
+        return {hit.key for hit in search(index, vector, terms, k, 0.0, per_speaker=True)}
 
-    assert speakers(4, "who", "likes", "tea") == speakers(4) == "aaaa"
-    assert speakers(5, "ann") == "aaaab"
-    assert speakers(5, "lee") == speakers(5, "carl") == speakers(5)
-    assert speakers(8, "bo") == "aabbabab"
-    assert sorted(speakers(6, "ann", "and", "bo")) == list("aaabbb")
-    index.upsert([row(9, "tea", "Carl")])
-    assert speakers(9, "ann", "bo") == "aacaabbbb"
-    assert speakers(9, "ann", "bo", "carl") == speakers(9) == "caaaabbbb"
-
-
-def test_a_hit_of_the_one_who_is_named_keeps_its_score_and_others_lose_some() -> None:
-    index = HomeIndex(EMBEDDER.dimension)
-    index.upsert([row(1, "tea", "Ann"), row(2, "tea", "Bo")])
-    hits = search(index, EMBEDDER.embed(["tea"])[0], None, 2, 0.0, asked={"bo"})
-    plain = {hit.key: hit.score for hit in search(index, EMBEDDER.embed(["tea"])[0], None, 2, 0.0)}
-    assert {hit.key: hit.score for hit in hits} == {1: plain[1] * UNNAMED, 2: plain[2]}
+    assert 9 in keys(4)
+    assert len(keys(4)) == 3
+    index.upsert([row(10, "milk", None)])
+    assert not keys(4) & {9, 10}
+    index.upsert([row(9, "", alive=False), row(10, "", alive=False)])
+    assert len(keys(4)) == 4
 
 
 def test_an_empty_index_and_a_query_of_unknown_or_no_words_find_nothing_by_text() -> None:

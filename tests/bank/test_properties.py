@@ -364,10 +364,10 @@ def crowd() -> Any:
     filters=FILTERS,
     show_expired=st.booleans(),
     mode=st.sampled_from(["hybrid", "vector", "text"]),
-    by_speaker=st.booleans(),
+    per_speaker=st.booleans(),
 )
 def test_no_filter_and_no_scope_reaches_another_tenant(
-    crowd: Any, data: st.DataObject, filters: dict[str, Any], show_expired: bool, mode: Any, by_speaker: bool
+    crowd: Any, data: st.DataObject, filters: dict[str, Any], show_expired: bool, mode: Any, per_speaker: bool
 ) -> None:
     bank, scopes, everything = crowd
     scope = data.draw(st.sampled_from(scopes))
@@ -380,7 +380,7 @@ def test_no_filter_and_no_scope_reaches_another_tenant(
     ]
     listed = [entry.id for entry in bank.all(scope, filters=filters, show_expired=show_expired)]
     assert sorted(listed) == sorted(expected)
-    options = {"filters": filters, "show_expired": show_expired, "mode": mode, "by_speaker": by_speaker}
+    options = {"filters": filters, "show_expired": show_expired, "mode": mode, "per_speaker": per_speaker}
     hits = [hit.entry.id for hit in bank.search("tea Buddy Ann", scope, 500, **options)]
     assert len(set(hits)) == len(hits)
     assert set(hits) == set(expected) if mode != "text" else set(hits) <= set(expected)

@@ -6,20 +6,16 @@ each.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memory_r1.bank.postings import Found, Holder, Posted, bm25
-from memory_r1.bank.terms import words
 
 RRF_CONSTANT = 5.0
-UNNAMED = 1 / 1.4
-"""What the score of an entry of another speaker is worth where the question names one. This and the constant of rank
-fusion were chosen on LoCoMo's train and validation dialogues (docs/evaluation.md)."""
+"""Chosen on LoCoMo's train and validation dialogues, as are BM25's constants."""
 
 _GROUP = 32  # scores of which one stands for all
 
@@ -95,53 +91,33 @@ def joined(homes: Iterable[Rows], terms: NDArray[np.uint32] | None) -> Rows:
     )
 
 
-def best(rows: Rows, terms: NDArray[np.uint32] | None, k: int, asked: Collection[str] = ()) -> list[Hit]:
-    """The best `k` hits, best first, or one more where two speakers share them.
+def best(rows: Rows, terms: NDArray[np.uint32] | None, k: int, *, per_speaker: bool = False) -> list[Hit]:
+    """The best `k` hits, best first; half of them of each speaker when `per_speaker` and there are just two.
 
-    `terms` may be None to rank by vectors alone. `asked`: the words of a question; entries of speakers whom it names
-    count for more, and where it names both of two, half of the hits are of each.
+    Then there may be one more. `terms` may be None to rank by vectors alone.
     """
     if not rows.allowed.any():
         return []
-    groups, weight = _by_speaker(rows, asked)
-    share = -(-k // len(groups))
+    groups = [rows.allowed]
+    if per_speaker:
+        present = np.flatnonzero(np.bincount(rows.speaker[rows.allowed], minlength=len(rows.names)))
+        if len(present) == 2:
+            k = (k + 1) // 2
+            groups = [rows.allowed & (rows.speaker == speaker) for speaker in present]
     similarity = rows.similarity
     text = None if terms is None else bm25(rows.postings, terms, rows.length, rows.allowed)
     found = []
     for group in groups:
         rankings = []
         if similarity is not None:
-            rankings.append(_ranking(np.where(group, similarity, -np.inf), share))
+            rankings.append(_ranking(np.where(group, similarity, -np.inf), k))
         if text is not None:
-            rankings.append(_ranking(np.where(group & (text > 0), text, -np.inf), share))
-        places, scores = _fuse(rankings)
-        if weight is not None:
-            scores = scores * weight[places]
-            order = np.argsort(-scores, kind="stable")
-            places, scores = places[order], scores[order]
-        found.append((places[:share], scores[:share]))
+            rankings.append(_ranking(np.where(group & (text > 0), text, -np.inf), k))
+        found.append([part[:k] for part in _fuse(rankings)])
     places, scores = map(np.concatenate, zip(*found, strict=True))
     near = np.zeros(len(places), dtype=np.float32) if similarity is None else similarity[places]
     order = np.lexsort((rows.keys[places], -near, -scores))
     return list(map(Hit, rows.keys[places[order]].tolist(), scores[order].tolist(), near[order].tolist()))
-
-
-def _by_speaker(rows: Rows, asked: Collection[str]) -> tuple[list[NDArray[np.bool_]], NDArray[np.float64] | None]:
-    """(groups, weight) of rows: groups that get an equal share of the hits, and what a row's score is worth."""
-    named = [code for code, name in enumerate(rows.names) if asked and name and _first_word(name) in asked]
-    if not named:
-        return [rows.allowed], None
-    present = np.flatnonzero(np.bincount(rows.speaker[rows.allowed], minlength=len(rows.names)))
-    others = np.setdiff1d(present, named)
-    if len(present) == 2 and not len(others):
-        return [rows.allowed & (rows.speaker == one) for one in present], None
-    return [rows.allowed], np.where(np.isin(rows.speaker, others), UNNAMED, 1.0)
-
-
-@lru_cache(maxsize=4096)
-def _first_word(name: str) -> str:
-    """What people are asked about by."""
-    return next(iter(words(name)), "")
 
 
 def _ranking(scores: NDArray[np.floating], k: int) -> NDArray[np.int64]:

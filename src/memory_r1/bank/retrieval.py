@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,7 @@ class Retriever:
         narrowed: tuple[str, list[Any]],
         filtered: bool,
         *,
-        asked: Collection[str],
+        per_speaker: bool,
         of: Sequence[str | None] | None,
         put: bool,
     ) -> list[tuple[int, Retrieved]]:
@@ -55,7 +55,7 @@ class Retriever:
 
         homes = self._homes(db, scope)
         parts = (rows(*home) for home in homes)
-        hits = best(next(parts) if len(homes) == 1 else joined(parts, terms), terms, k, asked)
+        hits = best(next(parts) if len(homes) == 1 else joined(parts, terms), terms, k, per_speaker=per_speaker)
         return [(key, Retrieved(self._entry(db, key), score, near)) for key, score, near in hits[:k]]
 
     def _entry(self, db: sqlite3.Connection, key: int) -> MemoryEntry:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import sqlite3
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +28,7 @@ from memory_r1.bank.history import UNDONE_BY, check_undoable, not_yet_here, read
 from memory_r1.bank.quarantine import end, held, keep_apart
 from memory_r1.bank.retrieval import Retriever
 from memory_r1.bank.rows import ENTRY_COLUMNS, entry_of, moment, scope_sql, seconds
-from memory_r1.bank.terms import term_codes, words
+from memory_r1.bank.terms import term_codes
 from memory_r1.bank.turns import TurnProgress, is_remembered, note_facts, note_remembered, read_progress
 from memory_r1.bank.writes import (
     BY_HAND,
@@ -151,9 +151,9 @@ class MemoryBank:
     ) -> Logged:
         """Carry out one decision and log it (NOOP too), in one durable transaction.
 
-        An UPDATE takes the fact's event time where it has one, expires when the fact does (None: never) and merges
-        `metadata` over what was there. Raises Conflict when the entry is no longer as `operation.entry` shows it; then
-        nothing is written.
+        An UPDATE takes the fact's event time where it has one, lasts as long as the longer of entry and fact, and
+        merges `metadata` over what was there. Raises Conflict when the entry is no longer as `operation.entry` shows
+        it; then nothing is written.
         """
         with self._span("memory_r1.apply", **{"memory_r1.operation": operation.kind}):
             return self._apply(operation, scope, metadata, expires_at)
@@ -381,18 +381,13 @@ class MemoryBank:
         *,
         filters: Mapping[str, Any] | None = None,
         mode: Literal["hybrid", "vector", "text"] = "hybrid",
-        by_speaker: bool = False,
+        per_speaker: bool = False,
         show_expired: bool = False,
     ) -> list[Retrieved]:
-        """The `k` best entries for a question, best first.
-
-        `by_speaker`: entries of the speakers whom the question names, by their first word, count for more; where it
-        names both of two, half of the entries are of each.
-        """
+        """The `k` best entries for a question, best first; `per_speaker`: half for each when there are two."""
         vector = None if mode == "text" else self.embedder.embed([clean(query)], query=True)[0]
         terms = None if mode == "vector" else term_codes(query)
-        asked = frozenset(words(query)) if by_speaker else ()
-        found = self._nearest(vector, terms, scope, k, filters, asked, show_expired)
+        found = self._nearest(vector, terms, scope, k, filters, per_speaker, show_expired)
         with self._lock:
             for key, _ in found:
                 self._recalled[key] = self._recalled.get(key, 0) + 1
@@ -417,7 +412,7 @@ class MemoryBank:
         scope: Scope,
         k: int,
         filters: Mapping[str, Any] | None = None,
-        asked: Collection[str] = (),
+        per_speaker: bool = False,
         show_expired: bool = False,
         of: Sequence[str | None] | None = None,
         put: bool = True,
@@ -427,7 +422,7 @@ class MemoryBank:
         with self._reading() as db:
             check_embedder(db, self.embedder, self.path)
             return self._retriever.nearest(
-                db, vector, terms, scope, k, now, narrowed, bool(filters), asked=asked, of=of, put=put
+                db, vector, terms, scope, k, now, narrowed, bool(filters), per_speaker=per_speaker, of=of, put=put
             )
 
     def _where(

@@ -16,7 +16,7 @@ import numpy as np
 
 from memory_r1.bank import MemoryBank, NewEntry
 from memory_r1.bank.postings import BM25_B, BM25_K1
-from memory_r1.bank.ranking import RRF_CONSTANT, UNNAMED
+from memory_r1.bank.ranking import RRF_CONSTANT
 from memory_r1.bench import results, statistics
 from memory_r1.bench.data import Dataset, Dialogue, Question, describe
 from memory_r1.dates import format_date
@@ -28,9 +28,9 @@ CUTOFFS = (5, 10, 30, 60)
 GOAL = 0.70  # hybrid recall at 10 over all dialogues
 
 Mode = Literal["text", "vector", "hybrid"]
-Ranking = Literal[Mode, "by speaker"]
-RANKINGS: tuple[Ranking, ...] = ("text", "vector", "hybrid", "by speaker")
-"""The bank's modes, and what `ask` does: hybrid, where entries of whom the question names count for more."""
+Ranking = Literal[Mode, "per speaker"]
+RANKINGS: tuple[Ranking, ...] = ("text", "vector", "hybrid", "per speaker")
+"""The bank's modes, and what `ask` does: hybrid, half of the entries for each of two speakers."""
 Progress = Callable[[str], None]
 
 
@@ -69,8 +69,8 @@ def search(bank: MemoryBank, questions: Iterable[Question], ranking: Ranking) ->
         if not question.evidence:
             continue
         scope, k = Scope(user_id=question.dialogue), max(CUTOFFS)
-        if ranking == "by speaker":
-            hits = bank.search(question.text, scope, k, by_speaker=True)
+        if ranking == "per speaker":
+            hits = bank.search(question.text, scope, k, per_speaker=True)
         else:
             hits = bank.search(question.text, scope, k, mode=ranking)
         place_of = {hit.entry.metadata["turn"]: place for place, hit in enumerate(hits)}
@@ -147,7 +147,6 @@ def run(
             "embedder": embedder.name,
             "entry": "(D Month YYYY) Speaker: text [shares a photo: caption]",
             "rrf_constant": RRF_CONSTANT,
-            "unnamed": round(UNNAMED, 4),
             "bm25": {"k1": BM25_K1, "b": BM25_B},
             "tuned_on": [*data.splits.get("train", ()), *data.splits.get("validation", ())],
             "seed": seed,

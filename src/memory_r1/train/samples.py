@@ -208,7 +208,7 @@ def answer_samples(
             writers = written_by(bank)
             for question in data.questions if unanswerable else data.answerable:
                 if question.dialogue == dialogue.id:
-                    hits = bank.search(question.text, SCOPE, k, by_speaker=True)
+                    hits = bank.search(question.text, SCOPE, k, per_speaker=True)
                     memories = tuple(
                         Known(hit.entry.text, hit.entry.speaker, hit.entry.event_time, writers[hit.entry.id])
                         for hit in hits

@@ -70,7 +70,7 @@ class GoldBank:
         None where search shows not all of the entries that answer (`skipped["answer"]`).
         """
         for question in generated.questions:
-            shown = self.bank.search(question.text, SCOPE, retrieved, by_speaker=True)
+            shown = self.bank.search(question.text, SCOPE, retrieved, per_speaker=True)
             if not shown:
                 continue
             places = {hit.entry.id: place for place, hit in enumerate(shown, 1)}

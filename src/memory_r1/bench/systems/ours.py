@@ -47,9 +47,9 @@ class MemoryR1:
         self._turns_of = {str(one.entry_id): one.provenance.turn_id for one in written if one.provenance.turn_id}
 
     def find(self, question: Question, k: int) -> Sequence[Found]:
-        """The search of `ask`. `turn` is the one that wrote it last."""
+        """The search of `ask`: half of the entries for each of two speakers. `turn` is the one that wrote it last."""
         assert self._bank is not None, "read a dialogue first"
-        hits = self._bank.search(question.text, self._scope, k, by_speaker=True)
+        hits = self._bank.search(question.text, self._scope, k, per_speaker=True)
         return [
             Found(hit.entry.text, hit.entry.event_time, hit.entry.speaker, self._turns_of.get(hit.entry.id), hit.score)
             for hit in hits
