@@ -35,6 +35,12 @@ DIALOGUES = {
         "every system. The untrained manager loses to plain retrieval over turns: it turns 71 of 116 facts into\n"
         "UPDATEs, and many of them replace a memory by another thing.",
     ),
+    "locomo-validation-smollm2-speakers": (
+        "What to do about two speakers",
+        "The whole validation dialogue, SmolLM2-135M (Q8_0) with the adapters that ship, one bank, three ways to\n"
+        "find ten memories in it: half for each speaker (*halves*, what `ask` does), hybrid search\n"
+        "*whoever-speaks*, or with the one whom the question names preferred (*by-speaker*).",
+    ),
     "locomo-validation-8-sessions-smollm2": (
         "The adapters that ship, on people's talk",
         "The first eight sessions of the validation dialogue, SmolLM2-135M: *with-remarks* has the adapters that\n"
@@ -213,6 +219,14 @@ def goals() -> Iterable[str]:
             sign = "at most" if goal.get("at_most") else "at least"
             met = "met" if goal["met"] else "**missed**"
             lines.append(row([goal["what"], f"{sign} {goal['goal']:,}", f"{goal['value']:,}", met]))
+    trained, untrained = (_read(TRAINED, name, "result")["scores"] for name in ("trained", "untrained"))
+    for metric, name, least in (("f1", "F1", 48), ("bleu1", "BLEU-1", 69)):
+        gain = 100 * (trained["metrics"][metric]["micro"] / untrained["metrics"][metric]["micro"] - 1)
+        what = f"{name} of what ships over the untrained SmolLM2-135M, two test dialogues"
+        lines.append(row([what, f"at least +{least} %", f"+{gain:.0f} %", "met" if gain >= least else "**missed**"]))
+    abstains = 100 * trained["abstained"]["mean"]
+    what = "what ships says unknown where nothing was said, there"
+    lines.append(row([what, "at least 70 %", f"{abstains:.0f} %", "met" if abstains >= 70 else "**missed**"]))
     for model, steps in LADDER.items():
         for wanted, whose in steps.items():
             value, met = "not measured", ""
