@@ -27,8 +27,8 @@ DIALOGUES = {
         "The first two of LoCoMo's eight test dialogues, named before anything was run on them, SmolLM2-135M:\n"
         "*trained* by the adapters that ship, which saw made-up talk alone, *untrained* without; *rag-*: turns found\n"
         "by hybrid search in place of memories, answered by the same Answer Agent; *by-speaker*: memories of the one\n"
-        "whom the question names preferred, which was tried and does not ship. A llama.cpp server played the model (the\n"
-        "Q4_1 file as Q8_0, which it reads twice as fast), several runs beside each other: seconds say little.",
+        "whom the question names preferred, which was tried and does not ship. A llama.cpp server played the model\n"
+        "(the Q4_1 file as Q8_0, which it reads twice as fast), several runs beside each other: seconds say little.",
     ),
     SYSTEMS: (
         "Memory systems on one small model",
