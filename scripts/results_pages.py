@@ -42,6 +42,11 @@ DIALOGUES = {
         "find ten memories in it: half for each speaker (*halves*, what `ask` does), hybrid search\n"
         "*whoever-speaks*, or with the one whom the question names preferred (*by-speaker*).",
     ),
+    "locomo-validation-8-sessions-smollm2-budget": (
+        "How many memories to show",
+        "The first eight sessions of the validation dialogue, SmolLM2-135M (Q8_0) with the adapters that ship: ten or\n"
+        "twenty memories, or turns. Ten was chosen here for the test dialogues.",
+    ),
     "locomo-validation-8-sessions-smollm2": (
         "The adapters that ship, on people's talk",
         "The first eight sessions of the validation dialogue, SmolLM2-135M: *with-remarks* has the adapters that\n"

@@ -162,8 +162,10 @@ def test_reading_goes_on_after_the_last_turn_that_was_remembered(tmp_path: Path)
     system = MemoryR1(llm, HashEmbedder(), tmp_path / "banks")
     result = evaluate(system, TOY, ScriptedLLM(model), tmp_path, config())
     system.close()
-    assert result["read"]["d1"]["operations"]["ADD"] == 3
+    read = result["read"]["d1"]
+    assert read["operations"]["ADD"] == 3
     assert sum(prompt.step == "extract" for prompt in llm.prompts) == 1
+    assert (read["remembered_before"], read["turns"]) == (2, 1)  # so that what a turn costs is told of the rest
 
 
 def test_a_folder_holds_one_run(tmp_path: Path) -> None:

@@ -249,11 +249,13 @@ def _read(system: System, dialogue: Dialogue, meter: Meter, progress: Progress) 
         step: {name: count - before.get(step, nothing)[name] for name, count in spent.items()}
         for step, spent in after.items()
     }
+    stats = system.stats()
     return {
-        "turns": len(dialogue.turns),
+        # Of a reading that was interrupted, what is counted here is the rest.
+        "turns": len(dialogue.turns) - stats.get("remembered_before", 0),
         "seconds": round(seconds, 2),
         "tokens": {step: spent for step, spent in tokens.items() if spent["calls"]},
-        **system.stats(),
+        **stats,
     }
 
 

@@ -32,12 +32,14 @@ class MemoryR1:
         self._turns_of: dict[str, str] = {}
         self._log: list[Logged] = []
         self._order: dict[str, int] = {}
+        self._before = 0
 
     def read(self, dialogue: Dialogue, progress: Callable[[int], None]) -> None:
         self.close()
         self._folder.mkdir(parents=True, exist_ok=True)
         self._bank = MemoryBank(self._folder / f"{dialogue.id}.db", embedder=self._embedder)
         self._scope = Scope(user_id=dialogue.id)
+        self._before = sum(self._remembers(turn.id) for turn in dialogue.turns)
         for number, turn in enumerate(dialogue.turns, 1):
             run(remember(turn, self._bank, self._scope, k=self._related), self._llm)
             progress(number)
@@ -45,6 +47,11 @@ class MemoryR1:
         self._order = {turn.id: number for number, turn in enumerate(dialogue.turns, 1) if turn.id}
         written = [one for one in self._log if one.kind in ("ADD", "UPDATE") and one.entry_id]
         self._turns_of = {str(one.entry_id): one.provenance.turn_id for one in written if one.provenance.turn_id}
+
+    def _remembers(self, turn: str | None) -> bool:
+        """Whether an earlier sitting, which was interrupted, remembered the turn."""
+        progress = self._bank.turn_progress(self._scope, turn) if self._bank is not None and turn is not None else None
+        return progress is not None and progress.done
 
     def find(self, question: Question, k: int) -> Sequence[Found]:
         """The search of `ask`: half of the entries for each of two speakers. `turn` is the one that wrote it last."""
@@ -61,6 +68,7 @@ class MemoryR1:
         reasons = Counter(one.provenance.reason for one in self._log)
         return {
             "entries": len(entries),
+            "remembered_before": self._before,
             "memory_tokens": sum(estimated_tokens(entry.text) for entry in entries),
             "written": self._written({entry.id for entry in entries}),
             "operations": {kind: sum(one.kind == kind for one in self._log) for kind in KINDS},
