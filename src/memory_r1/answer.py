@@ -31,14 +31,22 @@ def ask(
     filters: Mapping[str, Any] | None = None,
     distil: bool = True,
 ) -> Flow[Answer]:
-    """Answer a question from the bank. With two speakers in the scope, half of the entries are of each.
-
-    An empty bank is not asked about: the answer is that it does not know.
-    """
-    retrieved = bank.search(question, scope, k, filters=filters, per_speaker=True)
+    """Answer a question from the bank. An empty bank is not asked about: the answer is that it does not know."""
+    retrieved = retrieve(question, bank, scope, k, filters)
     if not retrieved:
         return _unknown(retrieved)
     return (yield from answer_from(question, retrieved, distil=distil))
+
+
+def retrieve(
+    question: str, bank: MemoryBank, scope: Scope, k: int = RETRIEVED, filters: Mapping[str, Any] | None = None
+) -> list[Retrieved]:
+    """What the Answer Agent is shown: of two speakers half of the entries each, as in the paper.
+
+    Where turns are kept, the best of memories and turns, whoever speaks: docs/results.md has the figures.
+    """
+    turns = bank.keeps_turns(scope)
+    return bank.search(question, scope, k, filters=filters, per_speaker=not turns, turns=turns)
 
 
 def answer_from(question: str, retrieved: Sequence[Retrieved], *, distil: bool = True) -> Flow[Answer]:

@@ -62,7 +62,8 @@ def audit(
     with a negation, another number or one other word), meant to be read by a person.
     """
     entries = bank.all(scope, show_expired=True)
-    found = [*_suspicious(bank, scope, entries), *_pairs(bank, entries), *_single(bank, scope, entries, stale_after)]
+    said = bank.all(scope, show_expired=True, turns=True)
+    found = [*_suspicious(bank, scope, said), *_pairs(bank, entries), *_single(bank, scope, entries, stale_after)]
     order = {kind: place for place, kind in enumerate(Kind.__args__)}  # type: ignore[attr-defined]
     return sorted(found, key=lambda finding: order[finding.kind])
 

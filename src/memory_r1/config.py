@@ -27,7 +27,7 @@ def parts_from_config(config: Mapping[str, Any]) -> dict[str, Any]:
     "vector_store" may give {"config": {"path": …}}: memory-r1 keeps everything in one file there. Mem0's
     "history_db_path" and "version" are read over, since history lies in the same file.
     """
-    known = {"path", "llm", "embedder", "adapters", "untrained", "suspicious", "vector_store"}
+    known = {"path", "llm", "embedder", "adapters", "untrained", "suspicious", "keep_turns", "vector_store"}
     known |= {"history_db_path", "version"}
     if not isinstance(config, Mapping):
         raise InvalidInput(f"a configuration is a dict, not {type(config).__name__}")
@@ -35,7 +35,7 @@ def parts_from_config(config: Mapping[str, Any]) -> dict[str, Any]:
         raise InvalidInput(f"unknown configuration {sorted(unknown)}; known: {sorted(known)}")
     _, store = _provider_and_settings(config.get("vector_store") or {}, "vector_store")
     parts: dict[str, Any] = {"path": config.get("path") or store.get("path"), "adapters": config.get("adapters")}
-    parts |= {name: config[name] for name in ("suspicious", "untrained") if config.get(name)}
+    parts |= {name: config[name] for name in ("suspicious", "untrained", "keep_turns") if config.get(name)}
     if config.get("llm"):
         parts["llm"] = _llm(config["llm"])
     if config.get("embedder"):

@@ -6,6 +6,7 @@ turn -> facts -> for each: related entries -> ADD, UPDATE, DELETE or NOOP -> app
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -44,18 +45,37 @@ def remember(
     metadata: Mapping[str, Any] | None = None,
     expires_at: datetime | None = None,
     flags: tuple[str, ...] = (),
+    keep_turn: bool = False,
 ) -> Flow[list[Logged]]:
     """Remember a turn: one logged operation per fact, each fact seeing what the one before it changed.
 
     First come NOOPs for what the extraction got wrong: a reply that cannot be read, a fact that is not in the turn.
 
     A turn with an id that was remembered before does nothing, and one that was interrupted goes on. `flags` go into
-    the provenance of every operation.
+    the provenance of every operation. `keep_turn`: keep its own words, too, beside what is made of them.
     """
+    if keep_turn:
+        turn = kept(turn, bank, scope, metadata, expires_at, flags)
     facts, logged = yield from undecided_facts(turn, bank, scope, flags)
     for fact in facts:
         logged.append((yield from decide_and_apply(fact, turn, bank, scope, k, metadata, expires_at, flags)))
     return logged
+
+
+def kept(
+    turn: Turn,
+    bank: MemoryBank,
+    scope: Scope,
+    metadata: Mapping[str, Any] | None,
+    expires_at: datetime | None,
+    flags: tuple[str, ...],
+) -> Turn:
+    """The turn, its words kept, with the id by which they and what is made of them belong together."""
+    turn = turn if turn.id is not None else replace(turn, id=str(uuid.uuid4()))
+    said = replace(turn, text=without_recall(turn.text))
+    if words(said.text):
+        bank.keep_turn(said, scope, metadata=metadata, expires_at=expires_at, flags=flags)
+    return turn
 
 
 def undecided_facts(

@@ -18,7 +18,7 @@ from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar
 import platformdirs
 
 from memory_r1 import transfer
-from memory_r1.answer import RETRIEVED, ask
+from memory_r1.answer import RETRIEVED, ask, retrieve
 from memory_r1.bank.adding import AS_GIVEN
 from memory_r1.bank.filters import split_scope
 from memory_r1.bank.quarantine import as_given, check_turn_id, released_turn
@@ -54,8 +54,9 @@ class Memory:
     "manage", "answer"); a step that none is given for plays with the trained one that comes with memory-r1, where
     there is one and unless `untrained`. `suspicious` is what becomes of texts that read like instructions for a model
     (suspicion.py): "flag" notes why in the log, "quarantine" keeps them apart until `release`, "allow" does not look.
-    `scrub` replaces secrets and personal identifiers before a model, a log or the disk has them. `span` watches what
-    takes how long (telemetry.py).
+    `scrub` replaces secrets and personal identifiers before a model, a log or the disk has them. `keep_turns` keeps
+    what is said word for word beside the memories made of it; `answer` and `context` find both where both are there.
+    `span` watches what takes how long (telemetry.py).
 
     Every method that reads or writes memories needs at least one of user_id,
     agent_id and run_id, as a keyword or at the top level of `filters`.
@@ -71,6 +72,7 @@ class Memory:
         untrained: bool = False,
         suspicious: OnSuspicion = "flag",
         scrub: Scrubber | None = None,
+        keep_turns: bool = False,
         span: Span = no_span,
     ) -> None:
         if llm is not None and adapters:
@@ -79,6 +81,7 @@ class Memory:
             raise InvalidInput(f'suspicious is "allow", "flag" or "quarantine", not {suspicious!r}')
         self.suspicious = suspicious
         self.scrub = scrub
+        self.keep_turns = keep_turns
         self.span = span
         chosen = embedder or default_embedder()
         self.bank = MemoryBank(default_path() if path is None else path, embedder=chosen, span=span)
@@ -256,7 +259,15 @@ class Memory:
             how = replace(_TO_DECIDE, turn_id=turn.id, flags=flags)
             return bank.keep_apart([NewEntry(turn.text, scope, turn.speaker, turn.time, expires_at, metadata, how)])
         with self.span("memory_r1.remember") as note:
-            flow = remember(turn, bank, scope, metadata=metadata, expires_at=expires_at, flags=flags)
+            flow = remember(
+                turn,
+                bank,
+                scope,
+                metadata=metadata,
+                expires_at=expires_at,
+                flags=flags,
+                keep_turn=self.keep_turns,
+            )
             logged = run(flow, self._watched)
             note({"memory_r1.operations": len(logged)})
         return logged
@@ -355,7 +366,15 @@ class Memory:
             new = NewEntry(turn.text, scope, turn.speaker, turn.time, expires_at, state["metadata"], how)
             return added(self.bank.release(quarantine_id, [new])[1])
         with self._one_writer(scope):
-            flow = remember(turn, self.bank, scope, metadata=state["metadata"], expires_at=expires_at, flags=how.flags)
+            flow = remember(
+                turn,
+                self.bank,
+                scope,
+                metadata=state["metadata"],
+                expires_at=expires_at,
+                flags=how.flags,
+                keep_turn=self.keep_turns,
+            )
             logged = run(flow, self._watched)
             self.bank.release(quarantine_id)
         return added(logged)
@@ -379,11 +398,12 @@ class Memory:
         threshold: float | None = None,
         as_of: When | None = None,
         show_expired: bool = False,
+        turns: bool = False,
     ) -> dict[str, Any]:
         """The best entries for a query (default 20): {"results": [{"id", "memory", "score", …}]}, best first.
 
         `score` is the fused rank in 0..1 and `similarity` the cosine; `threshold` drops lower scores. `as_of` searches
-        the bank as it was at that (record) time. Mem0 1.x calls `top_k` `limit`.
+        the bank as it was at that (record) time. `turns` finds kept turns, too. Mem0 1.x calls `top_k` `limit`.
         """
         scope, rest = split_scope(filters, user_id=user_id, agent_id=agent_id, run_id=run_id)
         k = how_many(limit, top_k, 20)
@@ -391,7 +411,7 @@ class Memory:
         if threshold is not None and (isinstance(threshold, bool) or not isinstance(threshold, int | float)):
             raise InvalidInput(f"threshold must be a number from 0 to 1, not {threshold!r}")
         with self.span("memory_r1.search") as note, self._bank_at(as_of, scope) as bank:
-            found = bank.search(query, scope, k, filters=rest, show_expired=show_expired)
+            found = bank.search(query, scope, k, filters=rest, show_expired=show_expired, turns=turns)
             note({"memory_r1.found": len(found)})
         return {"results": [found_dict(item) for item in found if threshold is None or item.score >= threshold]}
 
@@ -433,7 +453,7 @@ class Memory:
         query = self._asked(query)
         how_many(None, max_tokens, 0, "max_tokens")
         with self.span("memory_r1.context") as note:
-            found = self.bank.search(query, scope, RETRIEVED, filters=rest, per_speaker=True)
+            found = retrieve(query, self.bank, scope, filters=rest)
             note({"memory_r1.found": len(found)})
         return fenced([item.entry for item in found], max_tokens)
 
@@ -457,13 +477,23 @@ class Memory:
         filters: Mapping[str, Any] | None = None,
         as_of: When | None = None,
         show_expired: bool = False,
+        turns: bool = False,
     ) -> dict[str, Any]:
-        """Every entry of a scope, oldest first: {"results": [{"id", "memory", …}]}. `skip` leaves the first out."""
+        """Every entry of a scope, oldest first: {"results": [{"id", "memory", …}]}. `skip` leaves the first out.
+
+        `turns` gives kept turns, too, each with its "turn_id".
+        """
         scope, rest = split_scope(filters, user_id=user_id, agent_id=agent_id, run_id=run_id)
         k = None if limit is None and top_k is None else how_many(limit, top_k, 0)
         with self._bank_at(as_of, scope) as bank:
             found = bank.all(
-                scope, filters=rest, limit=k, skip=skip, newest_first=newest_first, show_expired=show_expired
+                scope,
+                filters=rest,
+                limit=k,
+                skip=skip,
+                newest_first=newest_first,
+                show_expired=show_expired,
+                turns=turns,
             )
         return {"results": [entry_dict(entry) for entry in found]}
 
@@ -679,6 +709,7 @@ def entry_dict(entry: MemoryEntry) -> dict[str, Any]:
         "event_time": entry.event_time.isoformat() if entry.event_time else None,
         "expiration_date": entry.expires_at.isoformat() if entry.expires_at else None,
         "speaker": entry.speaker,
+        **({"turn_id": entry.kept_turn} if entry.kept_turn is not None else {}),
         **entry.scope.ids,
     }
 

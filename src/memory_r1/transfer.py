@@ -129,4 +129,5 @@ def _entry_state(state: dict[str, Any] | None) -> dict[str, Any] | None:
         **{name: seconds(time) for name, time in times.items() if name != "deleted_at"},
         "metadata": check_metadata(state["metadata"]),
         "deleted_at": seconds(times["deleted_at"]),
+        **({"kept_turn": clean(state["kept_turn"])} if state.get("kept_turn") is not None else {}),  # older have none
     }

@@ -86,7 +86,10 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class MemoryEntry:
-    """What the bank holds true now. `revision` counts the writes to the entry's home and never repeats."""
+    """What the bank holds true now. `revision` counts the writes to the entry's home and never repeats.
+
+    `kept_turn`: the id of a turn, where the entry is that turn's own words, kept beside what was made of them.
+    """
 
     id: str
     text: str
@@ -98,6 +101,7 @@ class MemoryEntry:
     event_time: datetime | None = None
     expires_at: datetime | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    kept_turn: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

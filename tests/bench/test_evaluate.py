@@ -73,10 +73,11 @@ def systems(folder: Path) -> list[System]:
         FullContext(),
         *(Rag(embedder, method, unit) for method in ("bm25", "dense", "hybrid") for unit in ("turn", "session")),
         MemoryR1(ScriptedLLM(model), embedder, folder / "banks"),
+        MemoryR1(ScriptedLLM(model), embedder, folder / "banks", keep_turns=True),
     ]
 
 
-@pytest.mark.parametrize("number", range(9))
+@pytest.mark.parametrize("number", range(10))
 def test_every_system_of_ours_runs_whole(number: int, tmp_path: Path) -> None:
     system = systems(tmp_path)[number]
     result = evaluate(system, TOY, ScriptedLLM(model), tmp_path / "run", config())
@@ -116,6 +117,21 @@ def test_ours_tells_its_operations_and_the_turn_behind_each_memory(tmp_path: Pat
     assert set(read["tokens"]) == {"extract", "manage"}
     assert read["tokens"]["extract"]["calls"] == 3
     assert {one["turn"] for one in read_records(tmp_path)[0]["retrieved"]} <= {"1:1", "1:2", "2:1"}
+
+
+def test_ours_with_turns_finds_what_was_said_and_counts_it_apart_from_decisions(tmp_path: Path) -> None:
+    silent = ScriptedLLM(lambda prompt: '{"facts": []}' if prompt.step == "extract" else model(prompt))
+    system = MemoryR1(silent, HashEmbedder(), tmp_path / "banks", keep_turns=True)
+    read = evaluate(system, TOY, silent, tmp_path, config())["read"]["d1"]
+    system.close()
+    assert (system.name, read["entries"], read["kept_turns"]) == ("memory-r1-turns", 3, 3)
+    assert read["operations"] == {"ADD": 0, "UPDATE": 0, "DELETE": 0, "NOOP": 0}
+    assert read["written"] == ["1:1", "1:2", "2:1"]
+    shown = read_records(tmp_path)[0]["retrieved"]
+    assert [(one["text"], one["turn"], one["time"]) for one in shown] == [
+        ("Ann: Rex likes long walks.", "2:1", MAY.isoformat()),
+        ("Ann: I adopted a dog, Rex.", "1:1", MAY.isoformat()),
+    ]
 
 
 class Interrupted:

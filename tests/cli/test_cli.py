@@ -320,6 +320,15 @@ class TestCommands:
         assert cli.texts() == []
         assert [step for step, _ in server.asked].count("manage") == 3
 
+    def test_words_that_are_kept_are_answered_from_and_not_listed(self, cli: Cli, server: Server) -> None:
+        server.facts = lambda _: []
+        add = ("add", "--keep-turns", "--at", "2026-05-08", "--speaker", "Ann", *server.options)
+        assert cli(*add, "My boots got soaked") == "Nothing worth remembering was found in it (its words are kept).\n"
+        assert cli.texts() == []
+        said = "Ann: My boots got soaked"
+        answered = f"{said}\n  kept: {said}\n  from 1 retrieved memory\n"
+        assert cli("ask", *server.options, "What got soaked?") == answered
+
     def test_a_dry_run_of_add_says_what_would_happen_and_changes_nothing(self, cli: Cli, server: Server) -> None:
         cli.add("Ann has a dog")
         elsewhere = Cli(cli.db.with_name("elsewhere.db"))

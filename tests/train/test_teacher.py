@@ -95,3 +95,21 @@ def test_decisions_are_the_same_when_operation_and_entry_are() -> None:
     assert not same_decision(gold, '{"operation": "DELETE", "index": 2}')
     assert not same_decision(gold, "UPDATE")
     assert same_decision('{"operation": "ADD"}', '{"operation": "ADD"}')
+
+
+def test_where_turns_are_kept_they_stand_for_memories_that_are_left_out() -> None:
+    generated = generate("train", 3)
+    gold = GoldBank(EMBEDDER, related=60, keep_turns=True)
+    list(gold.remember(generated))
+    memories = {entry.text for entry in gold.bank.all(SCOPE)}
+    said = {f"{turn.speaker}: {turn.text}" for turn in generated.dialogue.turns}
+    kinds: Counter[str] = Counter()
+    for example in gold.ask(generated, 200):
+        lines = example.prompt.messages[-1].content.splitlines()[1:-1]
+        for place in json.loads(example.reply)["keep"]:
+            kept = lines[place - 1].partition(") ")[2]
+            kinds["memory" if kept in memories else "turn" if kept in said else "neither"] += 1
+    assert set(kinds) == {"memory", "turn"}
+    left = gold.bank.count(SCOPE)
+    assert (left, gold.bank.count(SCOPE, turns=True)) == (len(memories) - round(len(memories) / 2), left + len(generated.dialogue.turns))
+    assert gold.skipped["answer"] == 0

@@ -26,7 +26,7 @@ from memory_r1.types import Fact, Logged, Provenance, Scope
 
 AS_GIVEN = Provenance(reason="stored as given")
 _BATCH = 1_000  # rows kept back
-_INSERT_ENTRY = f"INSERT INTO entry ({ENTRY_COLUMNS}) VALUES ({','.join('?' * 15)})"
+_INSERT_ENTRY = f"INSERT INTO entry ({ENTRY_COLUMNS}) VALUES ({','.join('?' * 16)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,7 @@ class NewEntry:
     expires_at: datetime | None = None
     metadata: Mapping[str, Any] | None = None
     provenance: Provenance = AS_GIVEN
+    kept_turn: str | None = None
 
 
 def new_states(entries: Sequence[NewEntry], time: datetime) -> list[dict[str, Any]]:
@@ -56,6 +57,7 @@ def new_states(entries: Sequence[NewEntry], time: datetime) -> list[dict[str, An
             "expires_at": seconds(entry.expires_at),
             "metadata": check_metadata(entry.metadata),
             "deleted_at": None,
+            **({"kept_turn": entry.kept_turn} if entry.kept_turn is not None else {}),
         }
         for entry in entries
     ]
@@ -99,7 +101,7 @@ class Additions:
         key = home << 32 | number
         text, speaker = state["text"], state["speaker"]
         times = (state["created_at"], state["updated_at"], state["event_time"], state["expires_at"])
-        rest = (dump(state["metadata"]), home, revision, state["deleted_at"])
+        rest = (dump(state["metadata"]), home, revision, state["deleted_at"], state.get("kept_turn"))
         ids = (scope.user_id, scope.agent_id, scope.run_id)
         self._entries.append((key, entry_id, text, speaker, *ids, *times, *rest))
         self._vectors.append(vector_row(key, searched_text(text, speaker), vector))

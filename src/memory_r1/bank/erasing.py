@@ -12,6 +12,7 @@ from typing import Any
 from memory_r1.bank.history import read_log
 from memory_r1.bank.quarantine import KEPT_APART, quarantined_source
 from memory_r1.bank.rows import ENTRY_COLUMNS, dump, scope_sql
+from memory_r1.bank.turns import with_kept_turns
 from memory_r1.bank.writes import BY_HAND, bump, log_operation
 from memory_r1.errors import EntryNotFound
 from memory_r1.types import QUARANTINE, SCOPE_KEYS, Scope
@@ -20,7 +21,10 @@ _ERASED = "before = NULL, after = NULL, fact = NULL, turn_id = NULL, reason = 'p
 
 
 def purge_one(db: sqlite3.Connection, time: datetime, entry_id: str) -> list[int]:
-    """Erase an entry and all that tells of it, or what is quarantined. Returns the entry's key in a list."""
+    """Erase an entry and all that tells of it, turns kept word for word included, or what is quarantined.
+
+    Returns the keys of the entries erased.
+    """
     row = db.execute(f"SELECT {ENTRY_COLUMNS} FROM entry WHERE id = ?", (entry_id,)).fetchone()
     if row is None and (held := read_log(db, f"entry_id = ? AND {KEPT_APART}", (entry_id,))):
         db.execute(f"UPDATE operation SET {_ERASED} WHERE entry_id = ?", (entry_id,))
@@ -28,15 +32,21 @@ def purge_one(db: sqlite3.Connection, time: datetime, entry_id: str) -> list[int
         return []
     if row is None:
         raise EntryNotFound(f"no memory entry {entry_id!r} to purge")
-    _erase_decisions(db, row)
-    _purge_entry(db, time, row)
-    return [row["key"]]
+    purged = with_kept_turns(db, [row])
+    for one in purged:
+        _erase_decisions(db, one)
+    for one in purged:
+        _purge_entry(db, time, one)
+    return [one["key"] for one in purged]
 
 
 def purge_scope(db: sqlite3.Connection, time: datetime, scope: Scope) -> list[int]:
     """Erase a scope's entries, its log, its turns and its pending facts. Returns the entries' keys."""
     where, values = scope_sql(scope)
-    rows = db.execute(f"SELECT {ENTRY_COLUMNS} FROM entry WHERE {where}", values).fetchall()
+    own = db.execute(f"SELECT {ENTRY_COLUMNS} FROM entry WHERE {where}", values).fetchall()
+    rows = with_kept_turns(db, own)
+    for row in rows[len(own) :]:  # said in a wider scope
+        _erase_decisions(db, row)
     _erase_lines(db, f"entry_id IN (SELECT id FROM entry WHERE {where})", values)
     # Decisions that left no entry hold text, too: NOOPs and turns not yet decided.
     db.execute(f"UPDATE operation SET {_ERASED} WHERE {where}", values)

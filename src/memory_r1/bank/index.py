@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from memory_r1.bank.postings import Postings
 from memory_r1.bank.ranking import Rows
-from memory_r1.bank.rows import entry_of
+from memory_r1.bank.rows import MEMORY, PUT, entry_of
 from memory_r1.bank.vectors import Vectors
 from memory_r1.types import MemoryEntry
 
@@ -24,7 +24,7 @@ _ROW_BYTES = 700  # what Python keeps of an entry beside its text, its words and
 class IndexRow(NamedTuple):
     """What the index keeps of an entry. `key` is the row id in the bank; a dead row only removes.
 
-    `put`: whether a program put it as it is; `stored`: the ENTRY_COLUMNS, where `HomeIndex.entry` is to give the entry.
+    `kind`: rows.KIND; `stored`: the ENTRY_COLUMNS, where `HomeIndex.entry` is to give the entry.
     """
 
     key: int
@@ -34,7 +34,7 @@ class IndexRow(NamedTuple):
     terms: bytes
     vector: bytes
     stored: Sequence[Any] = ()
-    put: bool = False
+    kind: int = MEMORY
 
 
 class HomeIndex:
@@ -47,7 +47,7 @@ class HomeIndex:
         self._vectors = Vectors(dimension)
         self._keys = np.zeros(64, dtype=np.int64)
         self._alive = np.zeros(64, dtype=bool)
-        self._put = np.zeros(64, dtype=bool)
+        self._kind = np.zeros(64, dtype=np.int8)
         self._expires = np.full(64, np.inf)
         self._speaker = np.zeros(64, dtype=np.int32)
         self._length = np.zeros(64, dtype=np.float32)
@@ -98,7 +98,7 @@ class HomeIndex:
         self._vectors.append(np.frombuffer(vectors, "<f4").reshape(-1, self._dimension))
         self._terms.append(np.frombuffer(terms, "<u4"))
         self._keys[start:end] = [row.key for row in fresh]
-        self._put[start:end] = [row.put for row in fresh]
+        self._kind[start:end] = [row.kind for row in fresh]
         self._expires[start:end] = [row.expires_at for row in fresh]
         self._length[start:end] = [len(row.terms) // 4 for row in fresh]
         self._speaker[start:end] = [self._speakers.setdefault(row.speaker, len(self._speakers)) for row in fresh]
@@ -113,7 +113,7 @@ class HomeIndex:
         if needed <= len(self._keys):
             return
         capacity = max(needed, 2 * len(self._keys)) if self._count else needed
-        for name in ("_keys", "_alive", "_put", "_expires", "_speaker", "_length"):
+        for name in ("_keys", "_alive", "_kind", "_expires", "_speaker", "_length"):
             old = getattr(self, name)
             new = np.zeros(capacity, dtype=old.dtype)
             new[: self._count] = old[: self._count]
@@ -139,11 +139,11 @@ class HomeIndex:
         *,
         keys: NDArray[np.int64] | None = None,
         of: Sequence[str | None] | None = None,
-        put: bool = True,
+        kinds: Sequence[int] = (MEMORY, PUT),
     ) -> Rows:
         """What a search may find here: what has not expired `now`. `keys`: only these entries; `of`: these speakers'.
 
-        `put=False`: nothing that a program put as it is. `vector` or `terms` may be None to rank by the other alone.
+        `kinds`: only entries of these kinds. `vector` or `terms` may be None to rank by the other alone.
         """
         some = slice(self._count)
         allowed = self._alive[some] & (self._expires[some] > now)
@@ -151,8 +151,9 @@ class HomeIndex:
             allowed &= np.isin(self._keys[some], keys)
         if of is not None:
             allowed &= np.isin(self._speaker[some], [self._speakers.get(speaker, -1) for speaker in of])
-        if not put:
-            allowed &= ~self._put[some]
+        wanted = np.zeros(3, dtype=bool)
+        wanted[list(kinds)] = True
+        allowed &= wanted[self._kind[some]]
         return Rows(
             self._keys[some],
             allowed,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from memory_r1.bank.index import HomeIndex, IndexRow
 from memory_r1.bank.ranking import Rows, best, joined
-from memory_r1.bank.rows import ENTRY_COLUMNS, PUT_AS_IT_IS, entry_of, scope_sql
+from memory_r1.bank.rows import ENTRY_COLUMNS, KIND, entry_of, scope_sql
 from memory_r1.types import MemoryEntry, Retrieved, Scope
 
 _BATCH = 1_024
@@ -42,7 +42,7 @@ class Retriever:
         *,
         per_speaker: bool,
         of: Sequence[str | None] | None,
-        put: bool,
+        kinds: Sequence[int],
     ) -> list[tuple[int, Retrieved]]:
         """(key, retrieved) of the `k` best entries, best first. `narrowed`: the SQL of scope and filter."""
 
@@ -51,7 +51,7 @@ class Retriever:
             if filtered or not whole:
                 found = db.execute(f"SELECT key FROM entry WHERE home = ? AND {narrowed[0]}", (home, *narrowed[1]))
                 keys = np.fromiter((row[0] for row in found), dtype=np.int64)
-            return self._index(db, home).rows(vector, terms, now, keys=keys, of=of, put=put)
+            return self._index(db, home).rows(vector, terms, now, keys=keys, of=of, kinds=kinds)
 
         homes = self._homes(db, scope)
         parts = (rows(*home) for home in homes)
@@ -98,10 +98,10 @@ def _changed_rows(db: sqlite3.Connection, home: int, revision: int) -> Iterator[
     In batches, so that building an index of many entries does not hold all vectors three times.
     """
     rows = db.execute(
-        f"SELECT deleted_at IS NULL, coalesce(expires_at, 9e999), terms, vector, {PUT_AS_IT_IS}, {ENTRY_COLUMNS} "
+        f"SELECT deleted_at IS NULL, coalesce(expires_at, 9e999), terms, vector, {KIND}, {ENTRY_COLUMNS} "
         "FROM entry JOIN vector USING (key) WHERE home = ? AND revision > ? ORDER BY revision",
         (home, revision),
     )
     rows.row_factory = None
     while batch := rows.fetchmany(_BATCH):
-        yield [IndexRow(row[5], row[0], row[8], row[1], row[2], row[3], row[5:], bool(row[4])) for row in batch]
+        yield [IndexRow(row[5], row[0], row[8], row[1], row[2], row[3], row[5:], row[4]) for row in batch]

@@ -14,7 +14,7 @@ from memory_r1.types import SCOPE_KEYS, Fact, Logged, MemoryEntry, Provenance, S
 
 ENTRY_COLUMNS = (
     "key, id, text, speaker, user_id, agent_id, run_id, created_at, updated_at, event_time, expires_at, "
-    "metadata, home, revision, deleted_at"
+    "metadata, home, revision, deleted_at, kept_turn"
 )
 OPERATION_COLUMNS = (
     "id, kind, entry_id, time, user_id, agent_id, run_id, before, after, fact, turn_id, "
@@ -24,9 +24,12 @@ OPERATION_COLUMNS = (
 NAMESPACES, MESSAGE = "namespaces", "message"
 """Members of the metadata that mark what a program put and reads back as it is: the namespaces of a store's item
 (items.py), a message of a transcript (integrations/transcript.py)."""
-PUT_AS_IT_IS = (
-    f"coalesce(json_type(metadata, '$.{NAMESPACES}') = 'array' OR json_type(metadata, '$.{MESSAGE}') = 'object', 0)"
+MEMORY, PUT, TURN = range(3)
+KIND = (
+    f"CASE WHEN kept_turn IS NOT NULL THEN {TURN} WHEN json_type(metadata, '$.{NAMESPACES}') = 'array' "
+    f"OR json_type(metadata, '$.{MESSAGE}') = 'object' THEN {PUT} ELSE {MEMORY} END"
 )
+"""What an entry is: a memory, what a program put as it is, or a turn's own words."""
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)  # dumps() makes one a call
 
@@ -47,6 +50,13 @@ def moment(value: float | None) -> datetime | None:
         return None if value is None else datetime.fromtimestamp(value, UTC)
     except (ValueError, OverflowError, OSError) as error:
         raise NoTime(f"{value!r} is no time: {error}") from error
+
+
+def _known(value: float | None) -> datetime:
+    time = moment(value)
+    if time is None:  # a column of ours that is never NULL
+        raise NoTime("a time is missing")
+    return time
 
 
 def dump(value: Any) -> str:
@@ -77,6 +87,7 @@ def state_of(row: sqlite3.Row | Mapping[str, Any]) -> dict[str, Any]:
         "expires_at": row["expires_at"],
         "metadata": json.loads(row["metadata"]),
         "deleted_at": row["deleted_at"],
+        **({"kept_turn": row["kept_turn"]} if row["kept_turn"] is not None else {}),
     }
 
 
@@ -104,11 +115,10 @@ def entry_of(row: Sequence[Any]) -> MemoryEntry:
         _,
         revision,
         _,
+        kept_turn,
     ) = row
-    created_at = moment(created)
-    updated_at = created_at if updated == created else moment(updated)
-    assert created_at is not None
-    assert updated_at is not None
+    created_at = _known(created)
+    updated_at = created_at if updated == created else _known(updated)
     return MemoryEntry(
         entry_id,
         text,
@@ -120,18 +130,17 @@ def entry_of(row: Sequence[Any]) -> MemoryEntry:
         moment(event),
         moment(expires),
         json.loads(metadata) if metadata != "{}" else {},
+        kept_turn,
     )
 
 
 def logged_of(row: sqlite3.Row) -> Logged:
     scope = {name: row[name] for name in SCOPE_KEYS if row[name] is not None}
-    time = moment(row["time"])
-    assert time is not None
     return Logged(
         id=row["id"],
         kind=row["kind"],
         entry_id=row["entry_id"],
-        time=time,
+        time=_known(row["time"]),
         scope=Scope(**scope) if scope else None,
         before=None if row["before"] is None else json.loads(row["before"]),
         after=None if row["after"] is None else json.loads(row["after"]),

@@ -67,10 +67,17 @@ def m003_flags(db: sqlite3.Connection) -> None:
     db.execute("CREATE INDEX operation_flagged ON operation (id) WHERE flags IS NOT NULL")
 
 
+def m004_kept_turns(db: sqlite3.Connection) -> None:
+    """Entries that are turns, word for word. An older version would list them, and let the manager change them."""
+    db.execute("ALTER TABLE entry ADD COLUMN kept_turn TEXT")
+    db.execute("CREATE INDEX entry_kept ON entry (home, kept_turn) WHERE kept_turn IS NOT NULL")
+
+
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     m001_entries_and_operations,
     m002_turns_and_recalls,
     m003_flags,
+    m004_kept_turns,
 )
 
 

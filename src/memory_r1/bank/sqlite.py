@@ -27,11 +27,22 @@ from memory_r1.bank.filters import compile_filter
 from memory_r1.bank.history import UNDONE_BY, check_undoable, not_yet_here, read_log, reversal, take_in
 from memory_r1.bank.quarantine import end, held, keep_apart
 from memory_r1.bank.retrieval import Retriever
-from memory_r1.bank.rows import ENTRY_COLUMNS, entry_of, moment, scope_sql, seconds
+from memory_r1.bank.rows import ENTRY_COLUMNS, MEMORY, PUT, TURN, entry_of, moment, scope_sql, seconds
 from memory_r1.bank.terms import term_codes
-from memory_r1.bank.turns import TurnProgress, is_remembered, note_facts, note_remembered, read_progress
+from memory_r1.bank.turns import (
+    KEPT_TURN,
+    TurnProgress,
+    is_kept,
+    is_remembered,
+    kept_turns_of,
+    note_facts,
+    note_remembered,
+    read_progress,
+    with_kept_turns,
+)
 from memory_r1.bank.writes import (
     BY_HAND,
+    MAX_TEXT,
     change_entry,
     check_text,
     clean,
@@ -45,6 +56,9 @@ from memory_r1.embed import Embedder
 from memory_r1.errors import Conflict, EntryNotFound, InvalidInput
 from memory_r1.spans import Span, no_span
 from memory_r1.types import Fact, Logged, MemoryEntry, Operation, Provenance, Retrieved, Scope, Turn
+
+UNSAID = Provenance(reason="told what was taken out")
+_NO_TURN = " AND kept_turn IS NULL"
 
 
 class MemoryBank:
@@ -232,17 +246,23 @@ class MemoryBank:
         for name in ("event_time", "expires_at"):
             if name in changes:
                 changes[name] = seconds(changes[name])
-        return self._change("UPDATE", self.get(entry_id), changes, None, how)
+        return self._change("UPDATE", self.get(entry_id), changes, None, how, unsaid="text" in changes)
 
     def delete(self, entry_id: str) -> Logged:
-        """Remove an entry from what is so now. Its history stays and `undo` brings it back."""
-        return self._change("DELETE", self.get(entry_id), {"deleted_at": seconds(self._now())}, None, BY_HAND)
+        """Remove an entry from what is so now. Its history stays and `undo` brings it back.
+
+        Turns that told of it go, too, where their words are kept: what a person takes out or corrects is not to come
+        back by the words that said it. That is logged for itself, and `undo` of it brings them back.
+        """
+        gone = {"deleted_at": seconds(self._now())}
+        return self._change("DELETE", self.get(entry_id), gone, None, BY_HAND, unsaid=True)
 
     def delete_all(self, scope: Scope) -> list[Logged]:
-        """`delete` for every entry of a scope, in one transaction."""
+        """`delete` for every entry of a scope, kept turns too, in one transaction."""
         where, values = self._where(scope, None, show_expired=True)
         with self._writing() as db:
-            rows = db.execute(f"SELECT {ENTRY_COLUMNS} FROM entry WHERE {where} ORDER BY key", values).fetchall()
+            own = db.execute(f"SELECT {ENTRY_COLUMNS} FROM entry WHERE {where} ORDER BY key", values).fetchall()
+            rows = [row for row in with_kept_turns(db, own) if row["deleted_at"] is None]
             now = self._now()
             gone = {"deleted_at": seconds(now)}
             return [change_entry(db, now, "DELETE", row, gone, None, None, BY_HAND) for row in rows]
@@ -264,6 +284,7 @@ class MemoryBank:
         how: Provenance,
         undoes: int | None = None,
         told_in: Scope | None = None,
+        unsaid: bool = False,
     ) -> Logged:
         vector = None
         if "text" in changes:
@@ -273,6 +294,10 @@ class MemoryBank:
             row = db.execute(f"SELECT {ENTRY_COLUMNS} FROM entry WHERE id = ?", (seen.id,)).fetchone()
             if row is None or row["revision"] != seen.revision:
                 raise Conflict(f"entry {seen.id} has been changed since it was read; read it again and decide anew")
+            for kept in kept_turns_of(db, row) if unsaid else ():
+                if kept["deleted_at"] is None:
+                    gone = {"deleted_at": seconds(self._now())}
+                    change_entry(db, self._now(), "DELETE", kept, gone, None, None, UNSAID)
             return change_entry(db, self._now(), kind, row, changes, vector, fact, how, undoes, told_in)
 
     # -- quarantine -----------------------------------------------------------------------------------------------
@@ -324,6 +349,44 @@ class MemoryBank:
         with self._writing() as db:
             note_facts(db, scope, turn.id, facts)
 
+    def keep_turn(
+        self,
+        turn: Turn,
+        scope: Scope,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        expires_at: datetime | None = None,
+        flags: tuple[str, ...] = (),
+    ) -> Logged | None:
+        """Keep a turn's own words beside what is made of them, as an entry that no decision changes.
+
+        None, and nothing is written, where the bank keeps them already, or did until they were taken out.
+        """
+        assert turn.id is not None
+        with self._reading() as db:
+            if is_kept(db, scope, turn.id):
+                return None
+        how = Provenance(reason=KEPT_TURN, flags=flags)
+        said = f"{turn.speaker}: {turn.text}"[:MAX_TEXT]
+        new = NewEntry(said, scope, turn.speaker, turn.time, expires_at, metadata, how, turn.id)
+        states = new_states([new], self._now())
+        vectors = self._passages.embed([searched_text(said, turn.speaker)])
+        with self._writing() as db:
+            check_embedder(db, self.embedder, self.path)
+            if is_kept(db, scope, turn.id):  # another process was faster
+                return None
+            return add_entries(db, self._now(), [new], states, vectors, None)[0]
+
+    def keeps_turns(self, scope: Scope) -> bool:
+        """Whether there are kept turns in a scope, that have not been taken out."""
+        where, values = scope_sql(scope)
+        sql = f"SELECT 1 FROM entry WHERE {where} AND kept_turn IS NOT NULL AND deleted_at IS NULL"
+        if scope.user_id is not None:
+            sql += " AND home = (SELECT id FROM home WHERE name = ? AND value = ?)"
+            values += scope.home
+        with self._reading() as db:
+            return db.execute(sql + " LIMIT 1", values).fetchone() is not None
+
     # -- reading --------------------------------------------------------------------------------------------------
 
     def get(self, entry_id: str, scope: Scope | None = None) -> MemoryEntry:
@@ -351,23 +414,29 @@ class MemoryBank:
         skip: int = 0,
         newest_first: bool = False,
         show_expired: bool = False,
+        turns: bool = False,
     ) -> list[MemoryEntry]:
-        """Entries in the order they were added. `scope=None` reads every scope: for the file's owner only."""
+        """Entries in the order they were added. `scope=None` reads every scope: for the file's owner only.
+
+        `turns`: kept turns, too.
+        """
         where, values = self._where(scope, filters, show_expired)
+        where += "" if turns else _NO_TURN
         with self._reading() as db:
             order = "key DESC" if newest_first else "key"
             sql = f"SELECT {ENTRY_COLUMNS} FROM entry WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?"
             return [entry_of(row) for row in db.execute(sql, (*values, -1 if limit is None else limit, skip))]
 
-    def count(self, scope: Scope | None = None) -> int:
+    def count(self, scope: Scope | None = None, *, turns: bool = False) -> int:
         where, values = self._where(scope, None, show_expired=True)
+        where += "" if turns else _NO_TURN
         with self._reading() as db:
             return int(db.execute(f"SELECT count(*) FROM entry WHERE {where}", values).fetchone()[0])
 
     def scopes(self) -> list[tuple[Scope, int]]:
-        """Every scope that has entries, with how many: for the file's owner."""
+        """Every scope that has entries, kept turns included, with how many are none: for the file's owner."""
         sql = (
-            "SELECT user_id, agent_id, run_id, count(*) FROM entry WHERE deleted_at IS NULL "
+            "SELECT user_id, agent_id, run_id, sum(kept_turn IS NULL) FROM entry WHERE deleted_at IS NULL "
             "GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3"
         )
         with self._reading() as db:
@@ -383,11 +452,16 @@ class MemoryBank:
         mode: Literal["hybrid", "vector", "text"] = "hybrid",
         per_speaker: bool = False,
         show_expired: bool = False,
+        turns: bool = False,
     ) -> list[Retrieved]:
-        """The `k` best entries for a question, best first; `per_speaker`: half for each when there are two."""
+        """The `k` best entries for a question, best first; `per_speaker`: half for each when there are two.
+
+        `turns`: among memories and kept turns, ranked as one.
+        """
         vector = None if mode == "text" else self.embedder.embed([clean(query)], query=True)[0]
         terms = None if mode == "vector" else term_codes(query)
-        found = self._nearest(vector, terms, scope, k, filters, per_speaker, show_expired)
+        kinds = (MEMORY, PUT, TURN) if turns else (MEMORY, PUT)
+        found = self._nearest(vector, terms, scope, k, filters, per_speaker, show_expired, kinds=kinds)
         with self._lock:
             for key, _ in found:
                 self._recalled[key] = self._recalled.get(key, 0) + 1
@@ -398,11 +472,11 @@ class MemoryBank:
 
         Only entries of the same speaker, or of nobody: what one tells never overwrites what another told, as in the
         paper, where each speaker has a bank. Nothing that a program put as it is (a store's item, a message of a
-        transcript): no decision may change it.
+        transcript), and no kept turn: no decision may change it.
         """
         text = searched_text(fact.text, fact.speaker)
         vector, terms = self._passages.embed([text])[0], term_codes(text)
-        found = self._nearest(vector, terms, scope, k, of=(fact.speaker, None), put=False)
+        found = self._nearest(vector, terms, scope, k, of=(fact.speaker, None), kinds=(MEMORY,))
         return [retrieved.entry for _, retrieved in found]
 
     def _nearest(
@@ -415,14 +489,14 @@ class MemoryBank:
         per_speaker: bool = False,
         show_expired: bool = False,
         of: Sequence[str | None] | None = None,
-        put: bool = True,
+        kinds: Sequence[int] = (MEMORY, PUT),
     ) -> list[tuple[int, Retrieved]]:
         narrowed = self._where(scope, filters, show_expired)
         now = -math.inf if show_expired else self._now().timestamp()
         with self._reading() as db:
             check_embedder(db, self.embedder, self.path)
             return self._retriever.nearest(
-                db, vector, terms, scope, k, now, narrowed, bool(filters), per_speaker=per_speaker, of=of, put=put
+                db, vector, terms, scope, k, now, narrowed, bool(filters), per_speaker=per_speaker, of=of, kinds=kinds
             )
 
     def _where(

@@ -24,6 +24,8 @@ if TYPE_CHECKING:  # the benchmark's modules load when a command runs
     from memory_r1.flow import LLM
 
 OURS = (
+    "memory-r1",
+    "memory-r1-turns",
     "no-memory",
     "full-context",
     *(f"rag-{m}-{u}s" for u in ("turn", "session") for m in ("bm25", "dense", "hybrid")),
@@ -80,8 +82,9 @@ def run(
 ) -> None:
     """Run memory systems side by side. Each reads the dialogues and answers, with one model and embedder for all.
 
-    SYSTEM is memory-r1, one of the plain ones (no-memory, full-context, rag-METHOD-UNIT with METHOD bm25, dense or
-    hybrid and UNIT turns or sessions), or one that `memory-r1 bench setup` installs (mem0-1, langmem, ...).
+    SYSTEM is memory-r1, or memory-r1-turns (with turns kept word for word beside the memories), one of the plain ones
+    (no-memory, full-context, rag-METHOD-UNIT with METHOD bm25, dense or hybrid and UNIT turns or sessions), or one
+    that `memory-r1 bench setup` installs (mem0-1, langmem, ...).
 
     \b
     memory-r1 bench run memory-r1 rag-hybrid-turns --data locomo:locomo10.json --split validation --out runs/val
@@ -267,6 +270,8 @@ def _system(name: str, llm: LLM, embedder: Embedder, endpoint: Endpoint, folder:
     match name.split("-"):
         case ["memory", "r1"]:
             return MemoryR1(llm, embedder, folder)
+        case ["memory", "r1", "turns"]:
+            return MemoryR1(llm, embedder, folder, keep_turns=True)
         case ["no", "memory"]:
             return NoMemory()
         case ["full", "context"]:
@@ -277,6 +282,6 @@ def _system(name: str, llm: LLM, embedder: Embedder, endpoint: Endpoint, folder:
             return Rag(embedder, method, "session")
     theirs = [environment.name for environment in ENVIRONMENTS]
     if name not in theirs:
-        raise InvalidInput(f"no system is called {name!r}; there are {', '.join(('memory-r1', *OURS, *theirs))}")
+        raise InvalidInput(f"no system is called {name!r}; there are {', '.join((*OURS, *theirs))}")
     models = external.Models(endpoint.base_url, endpoint.name, embedder.name, embedder.dimension, seed)
     return external.installed(name, models, folder, estimated_tokens)

@@ -99,7 +99,8 @@ def add(
         result = memory.add(
             [message], **ids_of(user_id, agent_id, run_id), timestamp=timestamp, infer=not raw, dry_run=dry_run
         )
-    nothing = ["Nothing worth remembering was found in it (--raw stores a text as it is)."]
+    instead = "its words are kept" if memory.keep_turns else "--raw stores a text as it is"
+    nothing = [f"Nothing worth remembering was found in it ({instead})."]
     lines = [result_line(item) for item in result["results"]] or nothing
     if result.get("scrubbed"):
         replaced = ", ".join(f"{count} {kind}" for kind, count in result["scrubbed"].items())

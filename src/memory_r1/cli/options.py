@@ -95,7 +95,13 @@ scrub = options(
         help="For --scrub personal: the country, such as DE, whose numbers are told without its code.",
     ),
 )
-writing = options(model, suspicious, scrub)
+keep_turns = click.option(
+    "--keep-turns",
+    is_flag=True,
+    envvar="MEMORY_R1_KEEP_TURNS",
+    help="Keep what is said word for word beside the memories, and answer from both.",
+)
+writing = options(model, suspicious, scrub, keep_turns)
 """Of commands that remember: what decides, and what is kept out."""
 
 
@@ -142,6 +148,7 @@ def open_memory(
     suspicious: OnSuspicion = "flag",
     scrub: tuple[str, ...] = (),
     phone_region: str | None = None,
+    keep_turns: bool = False,
     span: Span = no_span,
 ) -> Memory:
     """The bank with the default embedder and the model that the options name, which loads at its first prompt."""
@@ -158,6 +165,7 @@ def open_memory(
         untrained=untrained,
         suspicious=suspicious,
         scrub=scrubber,
+        keep_turns=keep_turns,
         span=span,
     )
 

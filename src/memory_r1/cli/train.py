@@ -64,6 +64,7 @@ def train() -> None:
     help="test: held-out wording; LoCoMo's is refused.",
 )
 @click.option("--seed", default=0, show_default=True)
+@click.option("--keep-turns", is_flag=True, help="Show turns, too, and but half of the memories to answer from.")
 def examples(
     out: Path,
     steps: tuple[Step, ...],
@@ -75,6 +76,7 @@ def examples(
     families: tuple[str, ...],
     split: Literal["train", "validation", "test"],
     seed: int,
+    keep_turns: bool,
 ) -> None:
     """Write prompts with the replies that are right.
 
@@ -95,7 +97,7 @@ def examples(
         found = _annotated(Path(file), split, steps, teacher, retrieved)
     elif data == "synthetic":
         worlds: dict[str, Any] = {"sessions": sessions, "families": families, "split": split}
-        sizes: dict[str, Any] = {"related": RELATED, "retrieved": retrieved}
+        sizes: dict[str, Any] = {"related": RELATED, "retrieved": retrieved, "keep_turns": keep_turns}
         found = placed_examples(default_embedder(), steps, count=dialogues, seed=seed, **worlds, **sizes)
     else:
         raise click.UsageError(f"--data {data}: give synthetic or locomo:FILE")

@@ -61,10 +61,11 @@ def placed_examples(
     related: int,
     retrieved: int = RETRIEVED,
     sessions: int = SESSIONS,
+    keep_turns: bool = False,
 ) -> Iterator[Placed]:
     """Examples for these steps, of `count` dialogues."""
     made = dialogues(split, seed, count, sessions=sessions, families=families)
-    for dialogue, of_dialogue in taught(made, embedder, related=related, retrieved=retrieved):
+    for dialogue, of_dialogue in taught(made, embedder, related=related, retrieved=retrieved, keep_turns=keep_turns):
         yield from (Placed(dialogue, example) for example in of_dialogue if example.prompt.step in steps)
 
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
+from random import Random
 from typing import Any, NamedTuple
 
-from memory_r1.answer import answer_prompt
+from memory_r1.answer import answer_prompt, retrieve
 from memory_r1.bank import MemoryBank
 from memory_r1.embed import Embedder
 from memory_r1.manager import RELATED, duplicate, extract_prompt, manager_prompt
@@ -19,7 +20,10 @@ from memory_r1.replies import json_object
 from memory_r1.train.generate import SESSIONS, Generated, Told, dialogues
 from memory_r1.train.wording import Split
 from memory_r1.train.world import UNANSWERABLE
-from memory_r1.types import MemoryEntry, Operation, Prompt, Scope
+from memory_r1.types import Fact, MemoryEntry, Operation, Prompt, Scope
+
+LEFT_OUT = 0.5
+"""Of the memories, where turns are kept: a small extractor leaves as many out, and turns alone tell then."""
 
 RETRIEVED = 10  # fewer than the product's 60: a CPU reads the prompt in a sixth of the time
 SCOPE = Scope(user_id="gold")
@@ -34,13 +38,18 @@ class Example(NamedTuple):
 
 
 class GoldBank:
-    """A bank that gold operations are applied to. `skipped` counts the examples that could not be made."""
+    """A bank that gold operations are applied to. `skipped` counts the examples that could not be made.
 
-    def __init__(self, embedder: Embedder, related: int = RELATED) -> None:
+    `keep_turns`: turns are kept word for word beside the memories.
+    """
+
+    def __init__(self, embedder: Embedder, related: int = RELATED, *, keep_turns: bool = False) -> None:
         self.bank = MemoryBank(embedder=embedder)
         self.skipped: Counter[str] = Counter()
         self._related = related
+        self._keep_turns = keep_turns
         self._ids: dict[str, str] = {}
+        self._turns: dict[str, list[str]] = {}  # by entry, those that made it what it is
 
     def remember(self, generated: Generated, before: str | None = None) -> Iterator[Example]:
         """Examples for extraction and the Memory Manager, turn after turn, up to turn `before`.
@@ -62,28 +71,46 @@ class GoldBank:
                         self.skipped["manage"] += 1
                     else:
                         yield Example(manager_prompt(told.fact, related), reply, told.attribute)
+                self._turns.setdefault(told.entry, []).extend([turn.id] if turn.id and told.kind != "NOOP" else [])
                 self._apply(told)
+            if self._keep_turns:
+                self.bank.keep_turn(turn, SCOPE)
 
     def ask(self, generated: Generated, retrieved: int = RETRIEVED) -> Iterator[Example]:
         """Examples for the Answer Agent, of the bank as it is: call it after `remember`.
 
-        None where search shows not all of the entries that answer (`skipped["answer"]`).
+        None where search shows not all of the entries that answer (`skipped["answer"]`). Where turns are kept,
+        LEFT_OUT of the memories are taken out first, and all the turns that made an entry stand for it.
         """
+        if self._keep_turns:
+            self._leave_out(Random(generated.dialogue.id))
         for question in generated.questions:
-            shown = self.bank.search(question.text, SCOPE, retrieved, per_speaker=True)
+            shown = retrieve(question.text, self.bank, SCOPE, retrieved)
             if not shown:
                 continue
-            places = {hit.entry.id: place for place, hit in enumerate(shown, 1)}
-            ids = [self._ids[entry] for entry in generated.support[question.id]]
-            if any(one not in places for one in ids):
+            places = {hit.entry.kept_turn or hit.entry.id: place for place, hit in enumerate(shown, 1)}
+            telling = [self._telling(entry, places) for entry in generated.support[question.id]]
+            if not all(telling):
                 self.skipped["answer"] += 1
                 continue
             answer = question.answer if question.answerable else "unknown"
-            keep = sorted(places[one] for one in ids)
+            keep = sorted({place for found in telling for place in found})
             reply = _json(keep=keep, answer=answer)
             yield Example(
                 answer_prompt(question.text, shown), reply, question.category if question.answerable else UNANSWERABLE
             )
+
+    def _telling(self, entry: str, places: Mapping[str, int]) -> list[int]:
+        """Where an entry is shown, or else all the turns that made it; empty where neither is."""
+        if (place := places.get(self._ids[entry])) is not None:
+            return [place]
+        turns = [places.get(turn) for turn in self._turns[entry]]
+        return [] if None in turns else [place for place in turns if place is not None]
+
+    def _leave_out(self, draw: Random) -> None:
+        entries = self.bank.all(SCOPE)
+        for entry in draw.sample(entries, round(LEFT_OUT * len(entries))):
+            self.bank.apply(Operation("DELETE", Fact(entry.text, entry.speaker), entry), SCOPE)
 
     def _decision(self, told: Told, related: Sequence[MemoryEntry]) -> str | None:
         if told.kind == "ADD":
@@ -105,7 +132,7 @@ class GoldBank:
             assert logged.entry_id is not None
             self._ids[told.entry] = logged.entry_id
         elif told.kind == "DELETE":
-            del self._ids[told.entry]
+            del self._ids[told.entry], self._turns[told.entry]
 
     def close(self) -> None:
         self.bank.close()
@@ -138,11 +165,12 @@ def taught(
     *,
     related: int = RELATED,
     retrieved: int = RETRIEVED,
+    keep_turns: bool = False,
     skipped: Counter[str] | None = None,
 ) -> Iterator[tuple[str, Iterator[Example]]]:
     """(its id, its examples) of each dialogue: read the one's examples before the next dialogue is asked for."""
     for generated in made:
-        gold = GoldBank(embedder, related)
+        gold = GoldBank(embedder, related, keep_turns=keep_turns)
         yield generated.dialogue.id, chain(gold.remember(generated), gold.ask(generated, retrieved))
         gold.close()
         if skipped is not None:

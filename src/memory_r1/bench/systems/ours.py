@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from memory_r1.answer import retrieve
 from memory_r1.bank import MemoryBank
+from memory_r1.bank.turns import KEPT_TURN
 from memory_r1.bench.data import Dialogue, Question
 from memory_r1.bench.systems import Found
 from memory_r1.embed import Embedder
 from memory_r1.flow import LLM, run
 from memory_r1.manager import RELATED, UNREADABLE, remember
 from memory_r1.recall import estimated_tokens
-from memory_r1.types import KINDS, Logged, Scope
+from memory_r1.types import KINDS, Logged, MemoryEntry, Scope
 
 _EVERY = 10  # turns between two points of the curves
 
 
 class MemoryR1:
-    """Banks are kept in `folder`, so that reading goes on after the last turn that was remembered."""
+    """Banks are kept in `folder`, so that reading goes on after the last turn that was remembered.
+
+    `keep_turns`: what was said is kept beside the memories, and both are found.
+    """
 
     def __init__(
-        self, llm: LLM, embedder: Embedder, folder: Path, *, related: int = RELATED, name: str = "memory-r1"
+        self, llm: LLM, embedder: Embedder, folder: Path, *, related: int = RELATED, keep_turns: bool = False
     ) -> None:
-        self.name = name
+        self.name = "memory-r1-turns" if keep_turns else "memory-r1"
+        self._keep_turns = keep_turns
         self._llm, self._embedder, self._folder, self._related = llm, embedder, folder, related
         self._bank: MemoryBank | None = None
         self._scope = Scope(user_id="nobody yet")
@@ -41,9 +47,9 @@ class MemoryR1:
         self._scope = Scope(user_id=dialogue.id)
         self._before = sum(self._remembers(turn.id) for turn in dialogue.turns)
         for number, turn in enumerate(dialogue.turns, 1):
-            run(remember(turn, self._bank, self._scope, k=self._related), self._llm)
+            run(remember(turn, self._bank, self._scope, k=self._related, keep_turn=self._keep_turns), self._llm)
             progress(number)
-        self._log = self._bank.log(self._scope)
+        self._log = [one for one in self._bank.log(self._scope) if one.provenance.reason != KEPT_TURN]
         self._order = {turn.id: number for number, turn in enumerate(dialogue.turns, 1) if turn.id}
         written = [one for one in self._log if one.kind in ("ADD", "UPDATE") and one.entry_id]
         self._turns_of = {str(one.entry_id): one.provenance.turn_id for one in written if one.provenance.turn_id}
@@ -54,33 +60,35 @@ class MemoryR1:
         return progress is not None and progress.done
 
     def find(self, question: Question, k: int) -> Sequence[Found]:
-        """The search of `ask`: half of the entries for each of two speakers. `turn` is the one that wrote it last."""
+        """The search of `ask`. `turn` is the one that wrote an entry last."""
         assert self._bank is not None, "read a dialogue first"
-        hits = self._bank.search(question.text, self._scope, k, per_speaker=True)
+        hits = retrieve(question.text, self._bank, self._scope, k)
         return [
-            Found(hit.entry.text, hit.entry.event_time, hit.entry.speaker, self._turns_of.get(hit.entry.id), hit.score)
+            Found(one.text, one.event_time, one.speaker, one.kept_turn or self._turns_of.get(one.id), hit.score)
             for hit in hits
+            for one in [hit.entry]
         ]
 
     def stats(self) -> Mapping[str, Any]:
         assert self._bank is not None, "read a dialogue first"
-        entries = self._bank.all(self._scope)
+        entries = self._bank.all(self._scope, turns=True)
         reasons = Counter(one.provenance.reason for one in self._log)
         return {
             "entries": len(entries),
+            "kept_turns": sum(entry.kept_turn is not None for entry in entries),
             "remembered_before": self._before,
             "memory_tokens": sum(estimated_tokens(entry.text) for entry in entries),
-            "written": self._written({entry.id for entry in entries}),
+            "written": self._written(entries),
             "operations": {kind: sum(one.kind == kind for one in self._log) for kind in KINDS},
             "unreadable": sum(reasons[reason] for reason in UNREADABLE),
             "reasons": {str(reason): count for reason, count in reasons.most_common() if reason},
             "over_time": self._over_time(),
         }
 
-    def _written(self, kept: Collection[str]) -> list[str]:
+    def _written(self, entries: Sequence[MemoryEntry]) -> list[str]:
         """The turns that wrote last what the bank holds, in order: those that `find` can name."""
-        writers = {turn for entry, turn in self._turns_of.items() if entry in kept}
-        return sorted(writers, key=lambda turn: self._order[turn])
+        writers = {entry.kept_turn or self._turns_of.get(entry.id) for entry in entries} - {None}
+        return sorted(filter(None, writers), key=lambda turn: self._order[turn])
 
     def _over_time(self) -> list[dict[str, int]]:
         """Operations and entries by turn: how the bank grew."""
