@@ -69,6 +69,11 @@ def test_a_question_finds_words_that_no_memory_was_made_of(memory: Memory) -> No
     assert f"- (8 May 2023) {SAID}" in memory.context("boots", user_id="ann").splitlines()
 
 
+def test_after_a_relative_date_stands_what_it_means(memory: Memory) -> None:
+    tell(memory, "I lost my job yesterday", timestamp="2023-05-08")
+    assert kept(memory) == ["ann: I lost my job yesterday (7 May 2023)"]
+
+
 def test_lists_and_searches_give_memories_unless_turns_are_asked_for(memory: Memory) -> None:
     tell(memory)
     made_of_it, said = "Ann moved to Oslo", "ann: The flat was so damp, so Ann moved to Oslo"
@@ -95,6 +100,34 @@ def test_without_turns_half_of_what_is_shown_is_of_each_speaker_and_with_them_th
                 memory.add(Turn(name, text), user_id="ann")
             found = memory.answer("wine", user_id="ann", top_k=2).retrieved
             assert sum(one.entry.speaker == "bob" for one in found) == of_bob
+
+
+TALK = (
+    ("bob", "The tour took us across the whole continent, what a summer"),
+    ("ann", "Which city on the tour did you love most?"),
+    ("bob", "Rome!"),
+    ("ann", "My tomatoes are ripe, and the beans are coming along nicely"),
+    ("bob", "Mine were eaten by snails last night"),
+)
+ASKED = "Which city on the tour did bob love?"
+
+
+@pytest.mark.parametrize("ids", [{"user_id": "ann"}, {"user_id": "ann", "agent_id": "coach"}])
+def test_a_reply_is_found_by_what_it_replies_to(memory: Memory, ids: dict[str, str]) -> None:
+    other = {**ids, "user_id": "eve"}
+    for name, text in TALK:
+        memory.add(Turn(name, text), **ids)
+        memory.add(Turn(name, "Nothing of that"), **other)
+    for asked_in in (
+        {"user_id": "ann"},
+        {name: value for name, value in ids.items() if len(ids) == 1 or name != "user_id"},
+    ):
+        found = memory.search(ASKED, **asked_in, turns=True, top_k=2)["results"]
+        assert [one["memory"] for one in found] == ["ann: Which city on the tour did you love most?", "bob: Rome!"]
+        assert all(0 < one["score"] <= 1 for one in found)
+    memory.delete(found[0]["id"])
+    found = memory.search(ASKED, user_id="ann", turns=True, top_k=2)["results"]
+    assert "bob: Rome!" not in [one["memory"] for one in found]
 
 
 # --- Once, and later ---

@@ -111,5 +111,8 @@ def test_where_turns_are_kept_they_stand_for_memories_that_are_left_out() -> Non
             kinds["memory" if kept in memories else "turn" if kept in said else "neither"] += 1
     assert set(kinds) == {"memory", "turn"}
     left = gold.bank.count(SCOPE)
-    assert (left, gold.bank.count(SCOPE, turns=True)) == (len(memories) - round(len(memories) / 2), left + len(generated.dialogue.turns))
+    assert (left, gold.bank.count(SCOPE, turns=True)) == (
+        len(memories) - round(len(memories) / 2),
+        left + len(generated.dialogue.turns),
+    )
     assert gold.skipped["answer"] == 0

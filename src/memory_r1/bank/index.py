@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from memory_r1.bank.postings import Postings
 from memory_r1.bank.ranking import Rows
-from memory_r1.bank.rows import MEMORY, PUT, entry_of
+from memory_r1.bank.rows import MEMORY, PUT, TURN, entry_of
 from memory_r1.bank.vectors import Vectors
 from memory_r1.types import MemoryEntry
 
@@ -51,6 +51,8 @@ class HomeIndex:
         self._expires = np.full(64, np.inf)
         self._speaker = np.zeros(64, dtype=np.int32)
         self._length = np.zeros(64, dtype=np.float32)
+        self._after = np.zeros(64, dtype=np.int32)  # 1 + the row of the kept turn that follows, 0 where none does
+        self._last_turn: dict[Sequence[Any], int] = {}  # by scope
         self._row_of: dict[int, int] = {}
         self._speakers: dict[str | None, int] = {}
         self._terms: list[NDArray[np.uint32]] = []  # one array a batch of rows
@@ -103,17 +105,29 @@ class HomeIndex:
         self._length[start:end] = [len(row.terms) // 4 for row in fresh]
         self._speaker[start:end] = [self._speakers.setdefault(row.speaker, len(self._speakers)) for row in fresh]
         self._alive[start:end] = True
+        for place, row in enumerate(fresh, start):
+            if row.kind == TURN:
+                self._follow(place, row)
         self._row_of.update((row.key, place) for place, row in enumerate(fresh, start))
         self._stored.update((row.key, row.stored) for row in fresh)
         self._text_bytes += 2 * len(terms)  # a word has some six letters and a code of four bytes
         self._count = end
         self._tail = None
 
+    def _follow(self, place: int, row: IndexRow) -> None:
+        """Note which turn this one follows: none, where it was taken out and brought back."""
+        scope = tuple(row.stored[4:7])
+        last = self._last_turn.get(scope)
+        if last is None or row.key > self._keys[last]:
+            self._last_turn[scope] = place
+            if last is not None:
+                self._after[last] = place + 1
+
     def _grow(self, needed: int) -> None:
         if needed <= len(self._keys):
             return
         capacity = max(needed, 2 * len(self._keys)) if self._count else needed
-        for name in ("_keys", "_alive", "_kind", "_expires", "_speaker", "_length"):
+        for name in ("_keys", "_alive", "_kind", "_expires", "_speaker", "_length", "_after"):
             old = getattr(self, name)
             new = np.zeros(capacity, dtype=old.dtype)
             new[: self._count] = old[: self._count]
@@ -162,4 +176,5 @@ class HomeIndex:
             self._speaker[some],
             list(self._speakers),
             () if terms is None else self._postings(),
+            self._after[some] - 1 if TURN in kinds and self._last_turn else None,
         )

@@ -52,6 +52,7 @@ from memory_r1.bank.writes import (
     log_operation,
     searched_text,
 )
+from memory_r1.dates import annotate
 from memory_r1.embed import Embedder
 from memory_r1.errors import Conflict, EntryNotFound, InvalidInput
 from memory_r1.spans import Span, no_span
@@ -360,6 +361,7 @@ class MemoryBank:
     ) -> Logged | None:
         """Keep a turn's own words beside what is made of them, as an entry that no decision changes.
 
+        After each relative date stands what it means: "yesterday (7 May 2023)".
         None, and nothing is written, where the bank keeps them already, or did until they were taken out.
         """
         assert turn.id is not None
@@ -367,7 +369,8 @@ class MemoryBank:
             if is_kept(db, scope, turn.id):
                 return None
         how = Provenance(reason=KEPT_TURN, flags=flags)
-        said = f"{turn.speaker}: {turn.text}"[:MAX_TEXT]
+        text = annotate(turn.text, turn.time) if turn.time else turn.text
+        said = f"{turn.speaker}: {text}"[:MAX_TEXT]
         new = NewEntry(said, scope, turn.speaker, turn.time, expires_at, metadata, how, turn.id)
         states = new_states([new], self._now())
         vectors = self._passages.embed([searched_text(said, turn.speaker)])

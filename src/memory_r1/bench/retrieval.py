@@ -16,7 +16,7 @@ import numpy as np
 
 from memory_r1.bank import MemoryBank, NewEntry
 from memory_r1.bank.postings import BM25_B, BM25_K1
-from memory_r1.bank.ranking import RRF_CONSTANT
+from memory_r1.bank.ranking import CARRIED, RRF_CONSTANT
 from memory_r1.bench import results, statistics
 from memory_r1.bench.data import Dataset, Dialogue, Question, describe
 from memory_r1.dates import format_date
@@ -28,9 +28,10 @@ CUTOFFS = (5, 10, 30, 60)
 GOAL = 0.70  # hybrid recall at 10 over all dialogues
 
 Mode = Literal["text", "vector", "hybrid"]
-Ranking = Literal[Mode, "per speaker"]
-RANKINGS: tuple[Ranking, ...] = ("text", "vector", "hybrid", "per speaker")
-"""The bank's modes, and what `ask` does: hybrid, half of the entries for each of two speakers."""
+Ranking = Literal[Mode, "per speaker", "kept turns"]
+RANKINGS: tuple[Ranking, ...] = ("text", "vector", "hybrid", "per speaker", "kept turns")
+"""The bank's modes, and what `ask` does: hybrid, half of the entries for each of two speakers; where turns are kept,
+the best of all, a reply also by what it replies to."""
 Progress = Callable[[str], None]
 
 
@@ -55,6 +56,11 @@ def entry_text(turn: Turn) -> str:
     return f"({format_date(turn.time)}) {said}" if turn.time else said
 
 
+def keep(bank: MemoryBank, dialogue: Dialogue) -> None:
+    for turn in dialogue.turns:
+        bank.keep_turn(turn, Scope(user_id=dialogue.id))
+
+
 def fill(bank: MemoryBank, dialogue: Dialogue) -> None:
     scope = Scope(user_id=dialogue.id)
     bank.add_many(
@@ -71,9 +77,11 @@ def search(bank: MemoryBank, questions: Iterable[Question], ranking: Ranking) ->
         scope, k = Scope(user_id=question.dialogue), max(CUTOFFS)
         if ranking == "per speaker":
             hits = bank.search(question.text, scope, k, per_speaker=True)
+        elif ranking == "kept turns":
+            hits = bank.search(question.text, scope, k, turns=True)
         else:
             hits = bank.search(question.text, scope, k, mode=ranking)
-        place_of = {hit.entry.metadata["turn"]: place for place, hit in enumerate(hits)}
+        place_of = {hit.entry.kept_turn or hit.entry.metadata["turn"]: place for place, hit in enumerate(hits)}
         places = tuple(place_of.get(turn) for turn in question.evidence)
         found.append(Found(question.id, question.dialogue, question.category, places))
     return found
@@ -132,13 +140,15 @@ def run(
         raise InvalidInput(f"{data.name} does not say which turns tell the answers, so recall cannot be measured on it")
     say = progress or (lambda _: None)
     found: dict[str, list[Found]] = {ranking: [] for ranking in rankings}
-    with MemoryBank(embedder=embedder) as bank:
+    with MemoryBank(embedder=embedder) as bank, MemoryBank(embedder=embedder) as kept:
         for dialogue in data.dialogues:
             say(f"{dialogue.id}: {len(dialogue.turns)} turns")
             fill(bank, dialogue)
+            if "kept turns" in rankings:
+                keep(kept, dialogue)
             questions = data.of([dialogue.id]).answerable
             for ranking in rankings:
-                found[ranking] += search(bank, questions, ranking)
+                found[ranking] += search(kept if ranking == "kept turns" else bank, questions, ranking)
     result: dict[str, Any] = {
         "benchmark": "retrieval",
         **results.provenance(),
@@ -148,6 +158,7 @@ def run(
             "entry": "(D Month YYYY) Speaker: text [shares a photo: caption]",
             "rrf_constant": RRF_CONSTANT,
             "bm25": {"k1": BM25_K1, "b": BM25_B},
+            "carried": CARRIED,
             "tuned_on": [*data.splits.get("train", ()), *data.splits.get("validation", ())],
             "seed": seed,
             "resamples": statistics.RESAMPLES,
