@@ -6,7 +6,6 @@ turn -> facts -> for each: related entries -> ADD, UPDATE, DELETE or NOOP -> app
 from __future__ import annotations
 
 import re
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -54,44 +53,37 @@ def remember(
     A turn with an id that was remembered before does nothing, and one that was interrupted goes on. `flags` go into
     the provenance of every operation. `keep_turn`: keep its own words, too, beside what is made of them.
     """
-    if keep_turn:
-        turn = kept(turn, bank, scope, metadata, expires_at, flags)
-    facts, logged = yield from undecided_facts(turn, bank, scope, flags)
+    facts, said, logged = yield from undecided_facts(turn, bank, scope, metadata, expires_at, flags, keep_turn)
     for fact in facts:
-        logged.append((yield from decide_and_apply(fact, turn, bank, scope, k, metadata, expires_at, flags)))
+        logged.append((yield from decide_and_apply(fact, turn, bank, scope, k, metadata, expires_at, flags, said)))
     return logged
 
 
-def kept(
+def undecided_facts(
     turn: Turn,
     bank: MemoryBank,
     scope: Scope,
-    metadata: Mapping[str, Any] | None,
-    expires_at: datetime | None,
-    flags: tuple[str, ...],
-) -> Turn:
-    """The turn, its words kept, with the id by which they and what is made of them belong together."""
-    turn = turn if turn.id is not None else replace(turn, id=str(uuid.uuid4()))
-    said = replace(turn, text=without_recall(turn.text))
-    if words(said.text):
-        bank.keep_turn(said, scope, metadata=metadata, expires_at=expires_at, flags=flags)
-    return turn
-
-
-def undecided_facts(
-    turn: Turn, bank: MemoryBank, scope: Scope, flags: tuple[str, ...] = ()
-) -> Flow[tuple[Sequence[Fact], list[Logged]]]:
-    """The facts of a turn that no operation has been applied for yet, and what was logged about the others."""
+    metadata: Mapping[str, Any] | None = None,
+    expires_at: datetime | None = None,
+    flags: tuple[str, ...] = (),
+    keep_turn: bool = False,
+) -> Flow[tuple[Sequence[Fact], str | None, list[Logged]]]:
+    """The facts of a turn that no operation has been applied for yet, what keeps its words, and what was logged."""
     if turn.id is not None and (progress := bank.turn_progress(scope, turn.id)) is not None:
-        return progress.facts[progress.decided :], []
+        left = progress.facts[progress.decided :]
+        return left, bank.kept(scope, turn.id) if left else None, []
     facts, unusable = yield from extract(turn)
+    said = None
+    told = replace(turn, text=without_recall(turn.text))
+    keep = keep_turn and bool(words(told.text))
+    if turn.id is not None or keep:
+        carried: dict[str, Any] = {"metadata": metadata, "expires_at": expires_at, "flags": flags}
+        said = bank.begin_turn(scope, told, facts, keep=keep, **carried)
     logged = [
-        bank.apply(replace(operation, provenance=replace(operation.provenance, flags=flags)), scope)
+        bank.apply(replace(operation, provenance=replace(operation.provenance, flags=flags, said=said)), scope)
         for operation in unusable
     ]
-    if turn.id is not None:
-        bank.begin_turn(scope, turn, facts)
-    return facts, logged
+    return facts, said, logged
 
 
 def extract(turn: Turn) -> Flow[tuple[list[Fact], list[Operation]]]:
@@ -156,16 +148,19 @@ def decide_and_apply(
     metadata: Mapping[str, Any] | None = None,
     expires_at: datetime | None = None,
     flags: tuple[str, ...] = (),
+    said: str | None = None,
 ) -> Flow[Logged]:
     """Decide an operation and apply it; when another writer was faster, look again, and at last just add."""
     for _ in range(_TRIES):
         operation = yield from decide(fact, bank.related(fact, scope, k), expires_at)
-        operation = replace(operation, provenance=replace(operation.provenance, turn_id=turn.id, flags=flags))
+        operation = replace(
+            operation, provenance=replace(operation.provenance, turn_id=turn.id, flags=flags, said=said)
+        )
         try:
             return bank.apply(operation, scope, metadata=metadata, expires_at=expires_at)
         except Conflict:
             continue
-    how = Provenance(turn_id=turn.id, reason="conflict", flags=flags)
+    how = Provenance(turn_id=turn.id, reason="conflict", flags=flags, said=said)
     return bank.apply(Operation("ADD", fact, provenance=how), scope, metadata=metadata, expires_at=expires_at)
 
 

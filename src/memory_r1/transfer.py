@@ -57,6 +57,7 @@ def logged_state(logged: Logged) -> dict[str, Any]:
         "logprob": how.logprob,
         "reason": how.reason,
         "flags": list(how.flags),
+        **({"said": how.said} if how.said is not None else {}),
         "undoes": logged.undoes,
     }
 
@@ -104,6 +105,7 @@ def _logged(number: int, state: dict[str, Any]) -> Logged:
                 None if state["logprob"] is None else float(state["logprob"]),
                 state["reason"],
                 tuple(clean(flag) for flag in state.get("flags", ())),  # older exports have none
+                None if state.get("said") is None else clean(state["said"]),
             ),
             undoes=None if state["undoes"] is None else int(state["undoes"]),
         )

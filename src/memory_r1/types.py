@@ -108,7 +108,8 @@ class MemoryEntry:
 class Provenance:
     """How a decision came about, kept with every logged operation.
 
-    `flags` are the reasons (suspicion.REASONS) for which what was said reads like instructions for a model.
+    `flags` are the reasons (suspicion.REASONS) for which what was said reads like instructions for a model. `said` is
+    the id of the entry that keeps the turn's words, where they are kept.
     """
 
     turn_id: str | None = None
@@ -118,6 +119,7 @@ class Provenance:
     logprob: float | None = None
     reason: str | None = None
     flags: tuple[str, ...] = ()
+    said: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from datetime import datetime
 from typing import Any
 
 from memory_r1.bank.history import read_log
+from memory_r1.bank.kept import words_behind
 from memory_r1.bank.quarantine import KEPT_APART, quarantined_source
 from memory_r1.bank.rows import ENTRY_COLUMNS, dump, scope_sql
-from memory_r1.bank.turns import with_kept_turns
 from memory_r1.bank.writes import BY_HAND, bump, log_operation
 from memory_r1.errors import EntryNotFound
 from memory_r1.types import QUARANTINE, SCOPE_KEYS, Scope
@@ -21,7 +21,7 @@ _ERASED = "before = NULL, after = NULL, fact = NULL, turn_id = NULL, reason = 'p
 
 
 def purge_one(db: sqlite3.Connection, time: datetime, entry_id: str) -> list[int]:
-    """Erase an entry and all that tells of it, turns kept word for word included, or what is quarantined.
+    """Erase an entry and all that tells of it, the words of turns included, or what is quarantined.
 
     Returns the keys of the entries erased.
     """
@@ -32,9 +32,14 @@ def purge_one(db: sqlite3.Connection, time: datetime, entry_id: str) -> list[int
         return []
     if row is None:
         raise EntryNotFound(f"no memory entry {entry_id!r} to purge")
-    purged = with_kept_turns(db, [row])
-    for one in purged:
-        _erase_decisions(db, one)
+    words = words_behind(db, [row])
+    if row["kept_turn"] is None:
+        _erase_decisions(db, row)
+    else:
+        words.append(row)
+    for kept in words:
+        _erase_words(db, kept)
+    purged = words if row["kept_turn"] is not None else [row, *words]
     for one in purged:
         _purge_entry(db, time, one)
     return [one["key"] for one in purged]
@@ -43,19 +48,18 @@ def purge_one(db: sqlite3.Connection, time: datetime, entry_id: str) -> list[int
 def purge_scope(db: sqlite3.Connection, time: datetime, scope: Scope) -> list[int]:
     """Erase a scope's entries, its log, its turns and its pending facts. Returns the entries' keys."""
     where, values = scope_sql(scope)
-    own = db.execute(f"SELECT {ENTRY_COLUMNS} FROM entry WHERE {where}", values).fetchall()
-    rows = with_kept_turns(db, own)
-    for row in rows[len(own) :]:  # said in a wider scope
-        _erase_decisions(db, row)
+    rows = db.execute(f"SELECT {ENTRY_COLUMNS} FROM entry WHERE {where}", values).fetchall()
+    for kept in (words := words_behind(db, rows)):  # said in a wider scope
+        _erase_words(db, kept)
     _erase_lines(db, f"entry_id IN (SELECT id FROM entry WHERE {where})", values)
     # Decisions that left no entry hold text, too: NOOPs and turns not yet decided.
     db.execute(f"UPDATE operation SET {_ERASED} WHERE {where}", values)
     within = " AND ".join(f"json_extract(scope, '$.{name}') = ?" for name in scope.ids)
     db.execute(f"DELETE FROM turn WHERE {within}", values)
-    for row in rows:
+    for row in (purged := [*rows, *words]):
         _purge_entry(db, time, row)
     db.execute("DELETE FROM home WHERE id NOT IN (SELECT home FROM entry)")
-    return [row["key"] for row in rows]
+    return [row["key"] for row in purged]
 
 
 def _erase_decisions(db: sqlite3.Connection, row: sqlite3.Row) -> None:
@@ -78,6 +82,18 @@ def _erase_decisions(db: sqlite3.Connection, row: sqlite3.Row) -> None:
         (*values, *texts),
     )
     db.execute("DELETE FROM turn WHERE scope = ? AND facts IS NOT NULL", (dump(scope.ids),))
+
+
+def _erase_words(db: sqlite3.Connection, kept: sqlite3.Row) -> None:
+    """Erase what tells a kept turn's words: its own lines, those of it that left no entry, and facts yet undecided."""
+    db.execute(f"UPDATE operation SET {_ERASED} WHERE entry_id = ?", (kept["id"],))
+    db.execute(f"UPDATE operation SET {_ERASED} WHERE said = ? AND entry_id IS NULL", (kept["id"],))
+    if (source := quarantined_source(kept["kept_turn"])) is not None:
+        _erase_kept_apart(db, source, kept)
+    scope = Scope(kept["user_id"], kept["agent_id"], kept["run_id"])
+    db.execute(
+        "DELETE FROM turn WHERE scope = ? AND id = ? AND facts IS NOT NULL", (dump(scope.ids), kept["kept_turn"])
+    )
 
 
 def _erase_lines(db: sqlite3.Connection, where: str, values: Sequence[Any]) -> None:

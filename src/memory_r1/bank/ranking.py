@@ -77,9 +77,9 @@ def joined(homes: Iterable[Rows], terms: NDArray[np.uint32] | None) -> Rows:
         follows.append(np.full(len(rows), -1, np.int32))
         if home.after is not None:
             with_turns = True
-            there = home.after[rows]
-            kept = (there >= 0) & home.allowed[there]
-            follows[-1][kept] = place[there[kept]]
+            next_turn = home.after[rows]
+            found_too = (next_turn >= 0) & home.allowed[next_turn]
+            follows[-1][found_too] = place[next_turn[found_too]]
         if home.similarity is None:
             by_vector = False
         else:
@@ -144,8 +144,9 @@ def _carried(
     """(rows, scores), best first, where turns that may be found have got CARRIED of the score of the one before."""
     there = after[rows]
     carried = (there >= 0) & group[there]
-    reached, where = np.unique(np.concatenate((rows, there[carried])), return_inverse=True)
-    total = np.bincount(where, np.concatenate((scores, CARRIED * scores[carried])))
+    named = np.concatenate((rows, there[carried].astype(np.int64)))
+    reached, where = np.unique(named, return_inverse=True)
+    total = np.asarray(np.bincount(where, np.concatenate((scores, CARRIED * scores[carried]))), dtype=np.float64)
     order = np.lexsort((reached, -total))
     return reached[order], total[order]
 

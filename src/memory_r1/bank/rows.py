@@ -18,7 +18,7 @@ ENTRY_COLUMNS = (
 )
 OPERATION_COLUMNS = (
     "id, kind, entry_id, time, user_id, agent_id, run_id, before, after, fact, turn_id, "
-    "model, adapter, prompt_version, logprob, reason, undoes, flags"
+    "model, adapter, prompt_version, logprob, reason, undoes, flags, said"
 )
 
 NAMESPACES, MESSAGE = "namespaces", "message"
@@ -153,6 +153,7 @@ def logged_of(row: sqlite3.Row) -> Logged:
             logprob=row["logprob"],
             reason=row["reason"],
             flags=() if row["flags"] is None else tuple(json.loads(row["flags"])),
+            said=row["said"],
         ),
         undoes=row["undoes"],
     )

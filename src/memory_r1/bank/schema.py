@@ -71,6 +71,8 @@ def m004_kept_turns(db: sqlite3.Connection) -> None:
     """Entries that are turns, word for word. An older version would list them, and let the manager change them."""
     db.execute("ALTER TABLE entry ADD COLUMN kept_turn TEXT")
     db.execute("CREATE INDEX entry_kept ON entry (home, kept_turn) WHERE kept_turn IS NOT NULL")
+    db.execute("ALTER TABLE operation ADD COLUMN said TEXT")
+    db.execute("CREATE INDEX operation_said ON operation (said) WHERE said IS NOT NULL")
 
 
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (

@@ -25,24 +25,14 @@ from memory_r1.bank.embedding import Passages, check_embedder, record_embedder, 
 from memory_r1.bank.erasing import purge_one, purge_scope
 from memory_r1.bank.filters import compile_filter
 from memory_r1.bank.history import UNDONE_BY, check_undoable, not_yet_here, read_log, reversal, take_in
+from memory_r1.bank.kept import UNSAID, keeping, standing, words_behind, words_of
 from memory_r1.bank.quarantine import end, held, keep_apart
 from memory_r1.bank.retrieval import Retriever
 from memory_r1.bank.rows import ENTRY_COLUMNS, MEMORY, PUT, TURN, entry_of, moment, scope_sql, seconds
 from memory_r1.bank.terms import term_codes
-from memory_r1.bank.turns import (
-    KEPT_TURN,
-    TurnProgress,
-    is_kept,
-    is_remembered,
-    kept_turns_of,
-    note_facts,
-    note_remembered,
-    read_progress,
-    with_kept_turns,
-)
+from memory_r1.bank.turns import TurnProgress, is_remembered, note_facts, note_remembered, read_progress
 from memory_r1.bank.writes import (
     BY_HAND,
-    MAX_TEXT,
     change_entry,
     check_text,
     clean,
@@ -52,14 +42,22 @@ from memory_r1.bank.writes import (
     log_operation,
     searched_text,
 )
-from memory_r1.dates import annotate
 from memory_r1.embed import Embedder
 from memory_r1.errors import Conflict, EntryNotFound, InvalidInput
 from memory_r1.spans import Span, no_span
 from memory_r1.types import Fact, Logged, MemoryEntry, Operation, Provenance, Retrieved, Scope, Turn
 
-UNSAID = Provenance(reason="told what was taken out")
 _NO_TURN = " AND kept_turn IS NULL"
+Words = Callable[[sqlite3.Connection, sqlite3.Row], list[sqlite3.Row]]
+"""Of an entry that a person changes: the entries that keep words which go with the change."""
+
+
+def _no_words(_db: sqlite3.Connection, _row: sqlite3.Row) -> list[sqlite3.Row]:
+    return []
+
+
+def _words_behind(db: sqlite3.Connection, row: sqlite3.Row) -> list[sqlite3.Row]:
+    return words_behind(db, [row])
 
 
 class MemoryBank:
@@ -240,30 +238,34 @@ class MemoryBank:
             return [next(kept if vector is None else added) for _, _, vector in rows]
 
     def update(self, entry_id: str, *, how: Provenance = BY_HAND, **changes: Any) -> Logged:
-        """Change an entry by hand: any of text, metadata, event_time, expires_at (None removes the latter two)."""
+        """Change an entry by hand: any of text, metadata, event_time, expires_at (None removes the latter two).
+
+        A new text, or an end, takes the words of turns that told it out, as `delete` does.
+        """
         unknown = set(changes) - {"text", "metadata", "event_time", "expires_at"}
         if unknown:
             raise InvalidInput(f"an entry has no {sorted(unknown)}; text, metadata, event_time, expires_at can change")
         for name in ("event_time", "expires_at"):
             if name in changes:
                 changes[name] = seconds(changes[name])
-        return self._change("UPDATE", self.get(entry_id), changes, None, how, unsaid="text" in changes)
+        corrected = "text" in changes or changes.get("expires_at") is not None
+        words: Words = _words_behind if corrected else _no_words
+        return self._change("UPDATE", self.get(entry_id), changes, None, how, words=words)
 
     def delete(self, entry_id: str) -> Logged:
         """Remove an entry from what is so now. Its history stays and `undo` brings it back.
 
-        Turns that told of it go, too, where their words are kept: what a person takes out or corrects is not to come
-        back by the words that said it. That is logged for itself, and `undo` of it brings them back.
+        The words of turns that told it go, too, where they are kept; that is logged for itself and undone for itself.
         """
         gone = {"deleted_at": seconds(self._now())}
-        return self._change("DELETE", self.get(entry_id), gone, None, BY_HAND, unsaid=True)
+        return self._change("DELETE", self.get(entry_id), gone, None, BY_HAND, words=_words_behind)
 
     def delete_all(self, scope: Scope) -> list[Logged]:
         """`delete` for every entry of a scope, kept turns too, in one transaction."""
         where, values = self._where(scope, None, show_expired=True)
         with self._writing() as db:
-            own = db.execute(f"SELECT {ENTRY_COLUMNS} FROM entry WHERE {where} ORDER BY key", values).fetchall()
-            rows = [row for row in with_kept_turns(db, own) if row["deleted_at"] is None]
+            rows = db.execute(f"SELECT {ENTRY_COLUMNS} FROM entry WHERE {where} ORDER BY key", values).fetchall()
+            rows += standing(words_behind(db, rows))
             now = self._now()
             gone = {"deleted_at": seconds(now)}
             return [change_entry(db, now, "DELETE", row, gone, None, None, BY_HAND) for row in rows]
@@ -285,8 +287,9 @@ class MemoryBank:
         how: Provenance,
         undoes: int | None = None,
         told_in: Scope | None = None,
-        unsaid: bool = False,
+        words: Words = _no_words,
     ) -> Logged:
+        """`words` finds those that go with the change: what a person takes out is not to come back by them."""
         vector = None
         if "text" in changes:
             vector = self._passages.embed([searched_text(check_text(changes["text"]), seen.speaker)])[0]
@@ -295,10 +298,9 @@ class MemoryBank:
             row = db.execute(f"SELECT {ENTRY_COLUMNS} FROM entry WHERE id = ?", (seen.id,)).fetchone()
             if row is None or row["revision"] != seen.revision:
                 raise Conflict(f"entry {seen.id} has been changed since it was read; read it again and decide anew")
-            for kept in kept_turns_of(db, row) if unsaid else ():
-                if kept["deleted_at"] is None:
-                    gone = {"deleted_at": seconds(self._now())}
-                    change_entry(db, self._now(), "DELETE", kept, gone, None, None, UNSAID)
+            for kept in standing(words(db, row)):
+                gone = {"deleted_at": seconds(self._now())}
+                change_entry(db, self._now(), "DELETE", kept, gone, None, None, UNSAID)
             return change_entry(db, self._now(), kind, row, changes, vector, fact, how, undoes, told_in)
 
     # -- quarantine -----------------------------------------------------------------------------------------------
@@ -345,45 +347,43 @@ class MemoryBank:
         with self._reading() as db:
             return read_progress(db, scope, turn_id)
 
-    def begin_turn(self, scope: Scope, turn: Turn, facts: Sequence[Fact]) -> None:
-        """Note the facts of a turn that has an id, so that an interruption resumes after the last one decided."""
-        with self._writing() as db:
-            note_facts(db, scope, turn.id, facts)
-
-    def keep_turn(
+    def begin_turn(
         self,
-        turn: Turn,
         scope: Scope,
+        turn: Turn,
+        facts: Sequence[Fact],
         *,
+        keep: bool = False,
         metadata: Mapping[str, Any] | None = None,
         expires_at: datetime | None = None,
         flags: tuple[str, ...] = (),
-    ) -> Logged | None:
-        """Keep a turn's own words beside what is made of them, as an entry that no decision changes.
+    ) -> str | None:
+        """Note the facts of a turn that has an id, so that an interruption resumes after the last one decided.
 
-        After each relative date stands what it means: "yesterday (7 May 2023)".
-        None, and nothing is written, where the bank keeps them already, or did until they were taken out.
+        `keep` keeps its words, too, in the same transaction, as an entry that no decision changes; of a turn that was
+        begun before never. Returns the id of the entry that keeps them, where one does.
         """
-        assert turn.id is not None
-        with self._reading() as db:
-            if is_kept(db, scope, turn.id):
-                return None
-        how = Provenance(reason=KEPT_TURN, flags=flags)
-        text = annotate(turn.text, turn.time) if turn.time else turn.text
-        said = f"{turn.speaker}: {text}"[:MAX_TEXT]
-        new = NewEntry(said, scope, turn.speaker, turn.time, expires_at, metadata, how, turn.id)
-        states = new_states([new], self._now())
-        vectors = self._passages.embed([searched_text(said, turn.speaker)])
+        words, states, vectors = [], list[dict[str, Any]](), list[NDArray[np.float32]]()
+        if keep:
+            words = [words_of(turn, scope, metadata, expires_at, flags)]
+            states = new_states(words, self._now())
+            vectors = list(self._passages.embed([searched_text(one.text, one.speaker) for one in words]))
         with self._writing() as db:
             check_embedder(db, self.embedder, self.path)
-            if is_kept(db, scope, turn.id):  # another process was faster
-                return None
-            return add_entries(db, self._now(), [new], states, vectors, None)[0]
+            if turn.id is not None and not note_facts(db, scope, turn.id, facts):
+                return keeping(db, scope, turn.id)
+            added = add_entries(db, self._now(), words, states, vectors, None)
+            return added[0].entry_id if added else None
+
+    def kept(self, scope: Scope, turn_id: str) -> str | None:
+        """The id of the entry that keeps the words of a turn."""
+        with self._reading() as db:
+            return keeping(db, scope, turn_id)
 
     def keeps_turns(self, scope: Scope) -> bool:
-        """Whether there are kept turns in a scope, that have not been taken out."""
-        where, values = scope_sql(scope)
-        sql = f"SELECT 1 FROM entry WHERE {where} AND kept_turn IS NOT NULL AND deleted_at IS NULL"
+        """Whether there are kept turns in a scope that have not been taken out, nor expired."""
+        where, values = self._where(scope, None, show_expired=False)
+        sql = f"SELECT 1 FROM entry WHERE {where} AND kept_turn IS NOT NULL"
         if scope.user_id is not None:
             sql += " AND home = (SELECT id FROM home WHERE name = ? AND value = ?)"
             values += scope.home
@@ -561,7 +561,14 @@ class MemoryBank:
             check_undoable(logged, read_log(db, "entry_id = ?", (logged.entry_id,)))
             row = db.execute(f"SELECT {ENTRY_COLUMNS} FROM entry WHERE id = ?", (logged.entry_id,)).fetchone()
         changes = reversal(logged, row["text"], seconds(self._now()))
-        return self._change(UNDONE_BY[logged.kind], entry_of(row), changes, None, BY_HAND, undoes=operation_id)
+
+        def told(db: sqlite3.Connection, row: sqlite3.Row) -> list[sqlite3.Row]:
+            """The words that led to what is undone. Undoing a DELETE takes none out."""
+            said = logged.provenance.said if logged.kind in ("ADD", "UPDATE") else None
+            return [one for one in words_behind(db, [row]) if one["id"] == said]
+
+        kind = UNDONE_BY[logged.kind]
+        return self._change(kind, entry_of(row), changes, None, BY_HAND, undoes=operation_id, words=told)
 
     def as_of(self, time: datetime, scope: Scope | None = None) -> MemoryBank:
         """The bank as it was at a record time, as a bank in memory of its own."""

@@ -1,21 +1,14 @@
-"""Turns with an id: how far each has been remembered, and the entries that keep the words of one.
-
-An interruption resumes after the last fact decided. A kept turn belongs to the memories made of it: what takes one of
-them out for good, or corrects it, takes the turn's words out, too.
-"""
+"""How far each turn with an id has been remembered, so that an interruption resumes after the last fact decided."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from memory_r1.bank.rows import ENTRY_COLUMNS, dump, fact_of, fact_state
-from memory_r1.types import SCOPE_KEYS, Fact, Scope
-
-KEPT_TURN = "kept turn"
-"""The reason in the log of a turn's words that were kept: no model decided about them."""
+from memory_r1.bank.rows import dump, fact_of, fact_state
+from memory_r1.types import Fact, Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +29,11 @@ def read_progress(db: sqlite3.Connection, scope: Scope, turn_id: str) -> TurnPro
     return TurnProgress(facts, row["decided"], row["facts"] is None)
 
 
-def note_facts(db: sqlite3.Connection, scope: Scope, turn_id: str | None, facts: Sequence[Fact]) -> None:
+def note_facts(db: sqlite3.Connection, scope: Scope, turn_id: str | None, facts: Sequence[Fact]) -> bool:
+    """Note what a turn tells. False, and nothing is noted, where that was done before."""
     pending = dump([fact_state(fact) for fact in facts]) if facts else None
-    db.execute("INSERT OR IGNORE INTO turn VALUES (?, ?, ?, 0)", (dump(scope.ids), turn_id, pending))
+    noted = db.execute("INSERT OR IGNORE INTO turn VALUES (?, ?, ?, 0)", (dump(scope.ids), turn_id, pending))
+    return noted.rowcount > 0
 
 
 def is_remembered(db: sqlite3.Connection, scope: Scope, turn_id: str | None) -> bool:
@@ -66,33 +61,3 @@ def count_decided(db: sqlite3.Connection, scope: Scope, turn_id: str) -> None:
         "WHERE scope = ? AND id = ? AND facts IS NOT NULL",
         (dump(scope.ids), turn_id),
     )
-
-
-def is_kept(db: sqlite3.Connection, scope: Scope, turn_id: str) -> bool:
-    """Whether the bank keeps a turn's words, or kept them until they were taken out."""
-    sql = (
-        "SELECT 1 FROM entry WHERE home = (SELECT id FROM home WHERE name = ? AND value = ?) AND kept_turn = ? "
-        "AND user_id IS ? AND agent_id IS ? AND run_id IS ? LIMIT 1"
-    )
-    ids = (scope.user_id, scope.agent_id, scope.run_id)
-    return db.execute(sql, (*scope.home, turn_id, *ids)).fetchone() is not None
-
-
-def with_kept_turns(db: sqlite3.Connection, rows: Iterable[sqlite3.Row]) -> list[sqlite3.Row]:
-    """Entries, and after them the kept turns that told of them and are not among them, each once."""
-    found = {row["key"]: row for row in rows}
-    for row in list(found.values()):
-        found |= {kept["key"]: kept for kept in kept_turns_of(db, row) if kept["key"] not in found}
-    return list(found.values())
-
-
-def kept_turns_of(db: sqlite3.Connection, row: sqlite3.Row) -> list[sqlite3.Row]:
-    """The entries that keep the words of the turns an entry's history names: of its own scope or of a wider one."""
-    homes = [(name, row[name]) for name in SCOPE_KEYS if row[name] is not None]
-    kept = db.execute(
-        f"SELECT {ENTRY_COLUMNS} FROM entry WHERE kept_turn IN "
-        "(SELECT turn_id FROM operation WHERE entry_id = ? AND turn_id IS NOT NULL) AND home IN "
-        f"(SELECT id FROM home WHERE (name, value) IN (VALUES {','.join(['(?, ?)'] * len(homes))}))",
-        (row["id"], *(value for home in homes for value in home)),
-    )
-    return [one for one in kept if all(one[name] in (None, row[name]) for name in SCOPE_KEYS)]

@@ -32,7 +32,7 @@ BY_HAND = Provenance(reason="by hand")
 
 _ROLES = frozenset({"user", "assistant", "human", "ai", "tool"})
 _CHANGING = ("text", "updated_at", "event_time", "expires_at", "metadata", "revision", "deleted_at")
-_INSERT_OPERATION = f"INSERT INTO operation ({OPERATION_COLUMNS}) VALUES ({','.join('?' * 18)})"
+_INSERT_OPERATION = f"INSERT INTO operation ({OPERATION_COLUMNS}) VALUES ({','.join('?' * 19)})"
 WRITE_VECTOR = "INSERT OR REPLACE INTO vector VALUES (?, ?, ?)"
 _UPDATE_ENTRY = f"UPDATE entry SET {', '.join(f'{name} = ?' for name in _CHANGING)} WHERE key = ?"
 
@@ -136,7 +136,7 @@ def _operation_row(logged: Logged) -> tuple[Any, ...]:
     decision = (how.turn_id, how.model, how.adapter, how.prompt_version, how.logprob, how.reason, logged.undoes)
     flags = dump(how.flags) if how.flags else None
     time = seconds(logged.time)
-    return (logged.id, logged.kind, logged.entry_id, time, *ids, before, after, fact, *decision, flags)
+    return (logged.id, logged.kind, logged.entry_id, time, *ids, before, after, fact, *decision, flags, how.said)
 
 
 def fold(log: Iterable[Logged]) -> dict[str, Mapping[str, Any]]:

@@ -58,7 +58,7 @@ def entry_text(turn: Turn) -> str:
 
 def keep(bank: MemoryBank, dialogue: Dialogue) -> None:
     for turn in dialogue.turns:
-        bank.keep_turn(turn, Scope(user_id=dialogue.id))
+        bank.begin_turn(Scope(user_id=dialogue.id), turn, (), keep=True)
 
 
 def fill(bank: MemoryBank, dialogue: Dialogue) -> None:

@@ -74,7 +74,7 @@ class GoldBank:
                 self._turns.setdefault(told.entry, []).extend([turn.id] if turn.id and told.kind != "NOOP" else [])
                 self._apply(told)
             if self._keep_turns:
-                self.bank.keep_turn(turn, SCOPE)
+                self.bank.begin_turn(SCOPE, turn, (), keep=True)
 
     def ask(self, generated: Generated, retrieved: int = RETRIEVED) -> Iterator[Example]:
         """Examples for the Answer Agent, of the bank as it is: call it after `remember`.

@@ -9,7 +9,7 @@ from typing import Any
 
 from memory_r1.answer import retrieve
 from memory_r1.bank import MemoryBank
-from memory_r1.bank.turns import KEPT_TURN
+from memory_r1.bank.kept import KEPT_TURN
 from memory_r1.bench.data import Dialogue, Question
 from memory_r1.bench.systems import Found
 from memory_r1.embed import Embedder
