@@ -36,6 +36,8 @@ def parts_from_config(config: Mapping[str, Any]) -> dict[str, Any]:
     _, store = _provider_and_settings(config.get("vector_store") or {}, "vector_store")
     parts: dict[str, Any] = {"path": config.get("path") or store.get("path"), "adapters": config.get("adapters")}
     parts |= {name: config[name] for name in ("suspicious", "untrained", "keep_turns") if config.get(name)}
+    if not isinstance(parts.get("keep_turns", False), bool):
+        raise InvalidInput(f"keep_turns is true or false, not {parts['keep_turns']!r}")
     if config.get("llm"):
         parts["llm"] = _llm(config["llm"])
     if config.get("embedder"):

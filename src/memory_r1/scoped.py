@@ -62,8 +62,8 @@ class ScopedMemory:
         return self.memory.discard(quarantine_id)
 
     def operations(self, last: int) -> list[dict[str, Any]]:
-        """The latest operations of the scope, oldest first."""
-        return [operation_dict(logged) for logged in self.memory.bank.log(self.scope, last=last)]
+        """The latest operations of the scope, oldest first, without those that only kept a turn's words."""
+        return [operation_dict(logged) for logged in self.memory.bank.log(self.scope, last=last, turns=False)]
 
     def undo(self, operation_id: int) -> dict[str, Any]:
         return operation_dict(self.memory.bank.undo(operation_id, self.scope))

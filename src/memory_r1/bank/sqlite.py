@@ -25,7 +25,7 @@ from memory_r1.bank.embedding import Passages, check_embedder, record_embedder, 
 from memory_r1.bank.erasing import purge_one, purge_scope
 from memory_r1.bank.filters import compile_filter
 from memory_r1.bank.history import UNDONE_BY, check_undoable, not_yet_here, read_log, reversal, take_in
-from memory_r1.bank.kept import UNSAID, keeping, standing, words_behind, words_of
+from memory_r1.bank.kept import KEPT_TURN, UNSAID, keeping, standing, words_behind, words_of
 from memory_r1.bank.quarantine import end, held, keep_apart
 from memory_r1.bank.retrieval import Retriever
 from memory_r1.bank.rows import ENTRY_COLUMNS, MEMORY, PUT, TURN, entry_of, moment, scope_sql, seconds
@@ -535,9 +535,16 @@ class MemoryBank:
         until: datetime | None = None,
         before: int | None = None,
         last: int | None = None,
+        turns: bool = True,
     ) -> list[Logged]:
-        """The operation log, oldest first: all of it, or the `last` ones, of those with a number below `before`."""
+        """The operation log, oldest first: all of it, or the `last` ones, of those with a number below `before`.
+
+        `turns=False` leaves out what only kept a turn's words.
+        """
         where, values = scope_sql(scope)
+        if not turns:
+            where += " AND reason IS NOT ?"
+            values.append(KEPT_TURN)
         if until is not None:
             where += " AND time <= ?"
             values.append(seconds(until))

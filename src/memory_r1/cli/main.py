@@ -148,11 +148,12 @@ def ask(
 @click.argument("query", nargs=-1, required=True)
 @click.option("-k", "--top-k", type=click.IntRange(1), default=10, show_default=True, help="How many.")
 @click.option("--as-of", help="As the bank was at this time, such as 2026-05-08.")
-@options.options(whose, db, as_json)
+@options.options(options.turns, whose, db, as_json)
 def search(
     query: tuple[str, ...],
     top_k: int,
     as_of: str | None,
+    turns: bool,
     db: Path | None,
     as_json: bool,
     user_id: str | None,
@@ -161,17 +162,19 @@ def search(
 ) -> None:
     """Find memories by meaning and by words, best first."""
     with open_memory(existing(db)) as memory:
-        found = memory.search(" ".join(query), **ids_of(user_id, agent_id, run_id), top_k=top_k, as_of=as_of)
+        ids = ids_of(user_id, agent_id, run_id)
+        found = memory.search(" ".join(query), **ids, top_k=top_k, as_of=as_of, turns=turns)
     show(found, as_json, map(entry_line, found["results"]) if found["results"] else ["Nothing found."])
 
 
 @main.command("list")
 @click.option("--all", "everybody", is_flag=True, help="Every scope of the file, with how much each holds.")
 @click.option("--as-of", help="As the bank was at this time, such as 2026-05-08.")
-@options.options(whose, db, as_json)
+@options.options(options.turns, whose, db, as_json)
 def list_(
     everybody: bool,
     as_of: str | None,
+    turns: bool,
     db: Path | None,
     as_json: bool,
     user_id: str | None,
@@ -188,7 +191,7 @@ def list_(
                 columns([(scope, str(count)) for scope, count in scopes]) if scopes else ["The bank is empty."],
             )
             return
-        found = memory.get_all(**ids_of(user_id, agent_id, run_id), as_of=as_of)
+        found = memory.get_all(**ids_of(user_id, agent_id, run_id), as_of=as_of, turns=turns)
     empty = ['No memories here yet: memory-r1 add "…" makes one (list --all shows every scope).']
     show(found, as_json, map(entry_line, found["results"]) if found["results"] else empty)
 
@@ -280,7 +283,10 @@ def purge(
         else:
             scope = scope_of(user_id, agent_id, run_id)
             if not yes:
-                held = counted(memory.bank.count(scope), "memory", "memories")
+                memories = memory.bank.count(scope)
+                held = counted(memories, "memory", "memories")
+                if said := memory.bank.count(scope, turns=True) - memories:
+                    held += f", {counted(said, 'kept turn', 'kept turns')}"
                 click.confirm(f"Erase {scope_name(scope)} ({held} and all history) for good?", abort=True)
             _erase_waiting(beside(existing(db), "inbox"), scope)
             count = memory.purge(**scope.ids)

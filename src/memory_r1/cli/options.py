@@ -101,6 +101,7 @@ keep_turns = click.option(
     envvar="MEMORY_R1_KEEP_TURNS",
     help="Keep what is said word for word beside the memories, and answer from both.",
 )
+turns = click.option("--turns", is_flag=True, help="Turns that are kept word for word (--keep-turns), too.")
 writing = options(model, suspicious, scrub, keep_turns)
 """Of commands that remember: what decides, and what is kept out."""
 

@@ -12,6 +12,7 @@ from memory_r1.cli.options import (
     db,
     entry_id_of,
     existing,
+    keep_turns,
     model,
     named_scope,
     open_memory,
@@ -43,7 +44,7 @@ def list_(db: Path | None, as_json: bool, user_id: str | None, agent_id: str | N
 
 @quarantine.command("release")
 @click.argument("quarantine_id")
-@options(model, db, as_json)
+@options(model, keep_turns, db, as_json)
 def release(quarantine_id: str, db: Path | None, as_json: bool, **llm: Any) -> None:
     """Remember it after all. QUARANTINE_ID may be its first characters."""
     with open_memory(existing(db), **llm) as memory:

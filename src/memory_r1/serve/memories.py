@@ -87,6 +87,7 @@ def memories_router(service: Service) -> APIRouter:
             filters=_json_filter(query.filters),
             as_of=query.as_of,
             show_expired=query.show_expired,
+            turns=query.turns,
         )
         return Json(found)
 
@@ -106,7 +107,7 @@ def memories_router(service: Service) -> APIRouter:
             **caller_of(request.scope).ids(body.ids),
             **{
                 name: getattr(body, name)
-                for name in ("limit", "top_k", "filters", "threshold", "as_of", "show_expired")
+                for name in ("limit", "top_k", "filters", "threshold", "as_of", "show_expired", "turns")
             },
         )
         return Json(found)

@@ -67,6 +67,7 @@ class Search(Question):
     limit: Count | None = Field(None, description="Mem0 1.x's name for top_k.")
     threshold: float | None = Field(None, ge=0, le=1)
     show_expired: bool = False
+    turns: bool = Field(False, description="Find turns that are kept word for word, too.")
 
 
 class Ask(Question):
@@ -105,6 +106,7 @@ class Listing(Whose):
     filters: str | None = Field(None, description="The filter of POST /search, as JSON.")
     as_of: str | None = None
     show_expired: bool = False
+    turns: bool = Field(False, description="Turns that are kept word for word, too.")
 
 
 class Operations(Whose):
@@ -162,6 +164,7 @@ class Entry(BaseModel):
     event_time: str | None
     expiration_date: str | None
     speaker: str | None
+    turn_id: str | None = Field(None, description="Of a turn that is kept word for word.")
     user_id: str | None = None
     agent_id: str | None = None
     run_id: str | None = None

@@ -9,7 +9,6 @@ from typing import Any
 
 from memory_r1.answer import retrieve
 from memory_r1.bank import MemoryBank
-from memory_r1.bank.kept import KEPT_TURN
 from memory_r1.bench.data import Dialogue, Question
 from memory_r1.bench.systems import Found
 from memory_r1.embed import Embedder
@@ -49,7 +48,7 @@ class MemoryR1:
         for number, turn in enumerate(dialogue.turns, 1):
             run(remember(turn, self._bank, self._scope, k=self._related, keep_turn=self._keep_turns), self._llm)
             progress(number)
-        self._log = [one for one in self._bank.log(self._scope) if one.provenance.reason != KEPT_TURN]
+        self._log = self._bank.log(self._scope, turns=False)
         self._order = {turn.id: number for number, turn in enumerate(dialogue.turns, 1) if turn.id}
         written = [one for one in self._log if one.kind in ("ADD", "UPDATE") and one.entry_id]
         self._turns_of = {str(one.entry_id): one.provenance.turn_id for one in written if one.provenance.turn_id}
