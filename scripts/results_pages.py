@@ -27,14 +27,29 @@ DIALOGUES = {
         "The first two of LoCoMo's eight test dialogues, named before anything was run on them, SmolLM2-135M:\n"
         "*trained* by the adapters that ship, which saw made-up talk alone, *untrained* without; *rag-*: turns found\n"
         "by hybrid search in place of memories, answered by the same Answer Agent; *by-speaker*: memories of the one\n"
-        "whom the question names preferred, which was tried and does not ship. A llama.cpp server played the model\n"
-        "(the Q4_1 file as Q8_0, which it reads twice as fast), several runs beside each other: seconds say little.",
+        "whom the question names preferred, which was tried and does not ship; memory-r1-turns: turns kept beside the\n"
+        "memories of *trained* (`keep_turns`), *as-said* before relative dates were explained in them and replies\n"
+        "found by what they reply to, *retrained* with both and an Answer Agent that learned on from turns, which was\n"
+        "tried and does not ship. A llama.cpp server played the model (the Q4_1 file as Q8_0, which it reads twice as\n"
+        "fast), several runs beside each other: seconds say little.",
     ),
     SYSTEMS: (
         "Memory systems on one small model",
         "The first four sessions of the validation dialogue, untrained Qwen2.5-Coder-1.5B-Instruct (Q4_K_M) for\n"
         "every system. The untrained manager loses to plain retrieval over turns: it turns 71 of 116 facts into\n"
         "UPDATEs, and many of them replace a memory by another thing.",
+    ),
+    "locomo-validation-smollm2-turns": (
+        "Turns beside memories",
+        "The whole validation dialogue, SmolLM2-135M (Q8_0), one reading of it (*halves* below), ten a question:\n"
+        "*as-said* with the adapters that ship, *retrained* with an Answer Agent that learned on from turns, as\n"
+        "above.",
+    ),
+    "locomo-train-smollm2-turns": (
+        "An Answer Agent that learned on from turns",
+        "The train dialogue, which no adapter has seen, kept turns alone (nothing was made of them), ten a question,\n"
+        "with the Answer Agent that ships and with the *retrained* one. It was to be adopted if its F1 over this and\n"
+        "the validation dialogue was higher: it was lower by 0.8 points (-2.7 to 4.3, 233 questions).",
     ),
     "locomo-validation-smollm2-speakers": (
         "What to do about two speakers",
@@ -90,8 +105,9 @@ LADDER = {
         58.7: " (the best published with a model of 4B)",
     },
 }
-# What ships, as it was measured on test dialogues.
-SHIPPED = {"SmolLM2-135M": (TRAINED, "trained", "result")}
+# What ships at its best, as it was measured on test dialogues.
+KEPT = "turns-as-said"
+SHIPPED = {"SmolLM2-135M": (TRAINED, KEPT, "result")}
 
 
 def figures(store: dict[str, Any], retrieval: dict[str, Any], remember: dict[str, Any]) -> str:
@@ -225,21 +241,25 @@ def goals() -> Iterable[str]:
             sign = "at most" if goal.get("at_most") else "at least"
             met = "met" if goal["met"] else "**missed**"
             lines.append(row([goal["what"], f"{sign} {goal['goal']:,}", f"{goal['value']:,}", met]))
-    trained, untrained = (_read(TRAINED, name, "result")["scores"] for name in ("trained", "untrained-by-speaker"))
+    trained, turns, untrained = (
+        _read(TRAINED, name, "result")["scores"] for name in ("trained", KEPT, "untrained-by-speaker")
+    )
     for metric, name, least in (("f1", "F1", 48), ("bleu1", "BLEU-1", 69)):
         gain = 100 * (trained["metrics"][metric]["micro"] / untrained["metrics"][metric]["micro"] - 1)
         what = f"{name} of what ships over the untrained SmolLM2-135M, two test dialogues"
         lines.append(row([what, f"at least +{least} %", f"+{gain:.0f} %", "met" if gain >= least else "**missed**"]))
-    abstains = 100 * trained["abstained"]["mean"]
-    what = "what ships says unknown where nothing was said, there"
-    lines.append(row([what, "at least 70 %", f"{abstains:.0f} %", "met" if abstains >= 70 else "**missed**"]))
+    for how, scores in (("", trained), (" with kept turns", turns)):
+        abstains = 100 * scores["abstained"]["mean"]
+        what = f"what ships{how} says unknown where nothing was said, there"
+        lines.append(row([what, "at least 70 %", f"{abstains:.0f} %", "met" if abstains >= 70 else "**missed**"]))
     for model, steps in LADDER.items():
         for wanted, whose in steps.items():
             value, met = "not measured", ""
             if model in SHIPPED:
                 found = 100 * _read(*SHIPPED[model])["scores"]["metrics"]["f1"]["micro"]
                 value, met = f"{found:.1f} (two of eight dialogues)", "met" if found >= wanted else "**missed**"
-            lines.append(row([f"F1 on LoCoMo's test questions, {model}", f"at least {wanted}{whose}", value, met]))
+            what = f"F1 on LoCoMo's test questions, {model}" + (", with kept turns" if model in SHIPPED else "")
+            lines.append(row([what, f"at least {wanted}{whose}", value, met]))
     yield "\n".join(lines)
 
 
