@@ -9,6 +9,7 @@ import pytest
 
 from memory_r1.answer import parse_answer
 from memory_r1.bank import MemoryBank
+from memory_r1.bank.kept import words_of
 from memory_r1.flow import run
 from memory_r1.manager import parse_facts, parse_operation, remember
 from memory_r1.testing import HashEmbedder, ScriptedLLM
@@ -102,7 +103,7 @@ def test_where_turns_are_kept_they_stand_for_memories_that_are_left_out() -> Non
     gold = GoldBank(EMBEDDER, related=60, keep_turns=True)
     list(gold.remember(generated))
     memories = {entry.text for entry in gold.bank.all(SCOPE)}
-    said = {f"{turn.speaker}: {turn.text}" for turn in generated.dialogue.turns}
+    said = {words_of(turn, SCOPE).text for turn in generated.dialogue.turns}
     kinds: Counter[str] = Counter()
     for example in gold.ask(generated, 200):
         lines = example.prompt.messages[-1].content.splitlines()[1:-1]
