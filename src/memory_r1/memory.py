@@ -259,18 +259,21 @@ class Memory:
             how = replace(_TO_DECIDE, turn_id=turn.id, flags=flags)
             return bank.keep_apart([NewEntry(turn.text, scope, turn.speaker, turn.time, expires_at, metadata, how)])
         with self.span("memory_r1.remember") as note:
-            flow = remember(
-                turn,
-                bank,
-                scope,
-                metadata=metadata,
-                expires_at=expires_at,
-                flags=flags,
-                keep_turn=self.keep_turns,
-            )
-            logged = run(flow, self._watched)
+            logged = self._decide(turn, bank, scope, metadata, expires_at, flags)
             note({"memory_r1.operations": len(logged)})
         return logged
+
+    def _decide(
+        self,
+        turn: Turn,
+        bank: MemoryBank,
+        scope: Scope,
+        metadata: Mapping[str, Any] | None,
+        expires_at: datetime | None,
+        flags: tuple[str, ...],
+    ) -> list[Logged]:
+        carried: dict[str, Any] = {"metadata": metadata, "expires_at": expires_at, "flags": flags}
+        return run(remember(turn, bank, scope, **carried, keep_turn=self.keep_turns), self._watched)
 
     def _flags(self, *texts: str) -> tuple[str, ...]:
         return () if self.suspicious == "allow" else suspicions(*texts)
@@ -366,16 +369,7 @@ class Memory:
             new = NewEntry(turn.text, scope, turn.speaker, turn.time, expires_at, state["metadata"], how)
             return added(self.bank.release(quarantine_id, [new])[1])
         with self._one_writer(scope):
-            flow = remember(
-                turn,
-                self.bank,
-                scope,
-                metadata=state["metadata"],
-                expires_at=expires_at,
-                flags=how.flags,
-                keep_turn=self.keep_turns,
-            )
-            logged = run(flow, self._watched)
+            logged = self._decide(turn, self.bank, scope, state["metadata"], expires_at, how.flags)
             self.bank.release(quarantine_id)
         return added(logged)
 
