@@ -71,14 +71,13 @@ def undecided_facts(
     """The facts of a turn that no operation has been applied for yet, what keeps its words, and what was logged."""
     if turn.id is not None and (progress := bank.turn_progress(scope, turn.id)) is not None:
         left = progress.facts[progress.decided :]
-        return left, bank.kept(scope, turn.id) if left else None, []
+        return left, bank.entry_keeping(scope, turn.id) if left else None, []
     facts, unusable = yield from extract(turn)
     said = None
     told = replace(turn, text=without_recall(turn.text))
     keep = keep_turn and bool(words(told.text))
     if turn.id is not None or keep:
-        carried: dict[str, Any] = {"metadata": metadata, "expires_at": expires_at, "flags": flags}
-        said = bank.begin_turn(scope, told, facts, keep=keep, **carried)
+        said = bank.begin_turn(scope, told, facts, keep=keep, metadata=metadata, expires_at=expires_at, flags=flags)
     logged = [
         bank.apply(replace(operation, provenance=replace(operation.provenance, flags=flags, said=said)), scope)
         for operation in unusable

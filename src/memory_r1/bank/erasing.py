@@ -32,14 +32,9 @@ def purge_one(db: sqlite3.Connection, time: datetime, entry_id: str) -> list[int
         return []
     if row is None:
         raise EntryNotFound(f"no memory entry {entry_id!r} to purge")
-    words = words_behind(db, [row])
-    if row["kept_turn"] is None:
-        _erase_decisions(db, row)
-    else:
-        words.append(row)
-    for kept in words:
-        _erase_words(db, kept)
-    purged = words if row["kept_turn"] is not None else [row, *words]
+    purged = [row, *words_behind(db, [row])]
+    for one in purged:
+        (_erase_decisions if one["kept_turn"] is None else _erase_words)(db, one)
     for one in purged:
         _purge_entry(db, time, one)
     return [one["key"] for one in purged]

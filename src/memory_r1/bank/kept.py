@@ -38,7 +38,7 @@ def words_of(
     return NewEntry(text, scope, turn.speaker, turn.time, expires_at, metadata, how, turn.id or str(uuid.uuid4()))
 
 
-def keeping(db: sqlite3.Connection, scope: Scope, turn_id: str) -> str | None:
+def entry_keeping(db: sqlite3.Connection, scope: Scope, turn_id: str) -> str | None:
     """The id of the entry that keeps a turn's words, in just this scope."""
     row = db.execute(
         "SELECT id FROM entry WHERE home = (SELECT id FROM home WHERE name = ? AND value = ?) AND kept_turn = ? "

@@ -25,7 +25,7 @@ from memory_r1.bank.embedding import Passages, check_embedder, record_embedder, 
 from memory_r1.bank.erasing import purge_one, purge_scope
 from memory_r1.bank.filters import compile_filter
 from memory_r1.bank.history import UNDONE_BY, check_undoable, not_yet_here, read_log, reversal, take_in
-from memory_r1.bank.kept import KEPT_TURN, UNSAID, keeping, standing, words_behind, words_of
+from memory_r1.bank.kept import KEPT_TURN, UNSAID, entry_keeping, standing, words_behind, words_of
 from memory_r1.bank.quarantine import end, held, keep_apart
 from memory_r1.bank.retrieval import Retriever
 from memory_r1.bank.rows import ENTRY_COLUMNS, MEMORY, PUT, TURN, entry_of, moment, scope_sql, seconds
@@ -48,16 +48,6 @@ from memory_r1.spans import Span, no_span
 from memory_r1.types import Fact, Logged, MemoryEntry, Operation, Provenance, Retrieved, Scope, Turn
 
 _NO_TURN = " AND kept_turn IS NULL"
-Words = Callable[[sqlite3.Connection, sqlite3.Row], list[sqlite3.Row]]
-"""Of an entry that a person changes: the entries that keep words which go with the change."""
-
-
-def _no_words(_db: sqlite3.Connection, _row: sqlite3.Row) -> list[sqlite3.Row]:
-    return []
-
-
-def _words_behind(db: sqlite3.Connection, row: sqlite3.Row) -> list[sqlite3.Row]:
-    return words_behind(db, [row])
 
 
 class MemoryBank:
@@ -249,8 +239,7 @@ class MemoryBank:
             if name in changes:
                 changes[name] = seconds(changes[name])
         corrected = "text" in changes or changes.get("expires_at") is not None
-        words: Words = _words_behind if corrected else _no_words
-        return self._change("UPDATE", self.get(entry_id), changes, None, how, words=words)
+        return self._change("UPDATE", self.get(entry_id), changes, None, how, unsaid=lambda _: corrected)
 
     def delete(self, entry_id: str) -> Logged:
         """Remove an entry from what is so now. Its history stays and `undo` brings it back.
@@ -258,7 +247,7 @@ class MemoryBank:
         The words of turns that told it go, too, where they are kept; that is logged for itself and undone for itself.
         """
         gone = {"deleted_at": seconds(self._now())}
-        return self._change("DELETE", self.get(entry_id), gone, None, BY_HAND, words=_words_behind)
+        return self._change("DELETE", self.get(entry_id), gone, None, BY_HAND, unsaid=lambda _: True)
 
     def delete_all(self, scope: Scope) -> list[Logged]:
         """`delete` for every entry of a scope, kept turns too, in one transaction."""
@@ -287,9 +276,9 @@ class MemoryBank:
         how: Provenance,
         undoes: int | None = None,
         told_in: Scope | None = None,
-        words: Words = _no_words,
+        unsaid: Callable[[sqlite3.Row], bool] = lambda _: False,
     ) -> Logged:
-        """`words` finds those that go with the change: what a person takes out is not to come back by them."""
+        """`unsaid`: which of the kept turns that told the entry go with it, so that it does not come back by them."""
         vector = None
         if "text" in changes:
             vector = self._passages.embed([searched_text(check_text(changes["text"]), seen.speaker)])[0]
@@ -298,7 +287,7 @@ class MemoryBank:
             row = db.execute(f"SELECT {ENTRY_COLUMNS} FROM entry WHERE id = ?", (seen.id,)).fetchone()
             if row is None or row["revision"] != seen.revision:
                 raise Conflict(f"entry {seen.id} has been changed since it was read; read it again and decide anew")
-            for kept in standing(words(db, row)):
+            for kept in filter(unsaid, standing(words_behind(db, [row]))):
                 gone = {"deleted_at": seconds(self._now())}
                 change_entry(db, self._now(), "DELETE", kept, gone, None, None, UNSAID)
             return change_entry(db, self._now(), kind, row, changes, vector, fact, how, undoes, told_in)
@@ -371,14 +360,14 @@ class MemoryBank:
         with self._writing() as db:
             check_embedder(db, self.embedder, self.path)
             if turn.id is not None and not note_facts(db, scope, turn.id, facts):
-                return keeping(db, scope, turn.id)
+                return entry_keeping(db, scope, turn.id)
             added = add_entries(db, self._now(), words, states, vectors, None)
             return added[0].entry_id if added else None
 
-    def kept(self, scope: Scope, turn_id: str) -> str | None:
+    def entry_keeping(self, scope: Scope, turn_id: str) -> str | None:
         """The id of the entry that keeps the words of a turn."""
         with self._reading() as db:
-            return keeping(db, scope, turn_id)
+            return entry_keeping(db, scope, turn_id)
 
     def keeps_turns(self, scope: Scope) -> bool:
         """Whether there are kept turns in a scope that have not been taken out, nor expired."""
@@ -568,14 +557,13 @@ class MemoryBank:
             check_undoable(logged, read_log(db, "entry_id = ?", (logged.entry_id,)))
             row = db.execute(f"SELECT {ENTRY_COLUMNS} FROM entry WHERE id = ?", (logged.entry_id,)).fetchone()
         changes = reversal(logged, row["text"], seconds(self._now()))
+        told = logged.provenance.said if logged.kind in ("ADD", "UPDATE") else None
 
-        def told(db: sqlite3.Connection, row: sqlite3.Row) -> list[sqlite3.Row]:
-            """The words that led to what is undone. Undoing a DELETE takes none out."""
-            said = logged.provenance.said if logged.kind in ("ADD", "UPDATE") else None
-            return [one for one in words_behind(db, [row]) if one["id"] == said]
+        def unsaid(kept: sqlite3.Row) -> bool:
+            return bool(kept["id"] == told)
 
         kind = UNDONE_BY[logged.kind]
-        return self._change(kind, entry_of(row), changes, None, BY_HAND, undoes=operation_id, words=told)
+        return self._change(kind, entry_of(row), changes, None, BY_HAND, undoes=operation_id, unsaid=unsaid)
 
     def as_of(self, time: datetime, scope: Scope | None = None) -> MemoryBank:
         """The bank as it was at a record time, as a bank in memory of its own."""
