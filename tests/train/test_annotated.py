@@ -50,3 +50,23 @@ def test_questions_are_answered_from_what_their_evidence_wrote() -> None:
         ("conv-1", "adversarial", '{"keep": [], "answer": "unknown"}'),
     ]
     assert made[0].example.prompt.messages[-1].content.endswith("Question: When did Ann adopt a dog?")
+
+
+def test_of_kept_turns_those_of_the_evidence_are_kept_beside_the_memory_that_they_wrote() -> None:
+    def reads(prompt: Prompt) -> str:
+        told = "I adopted" in prompt.messages[-1].content
+        return '{"facts": ["Ann adopted a dog (7 May 2023)."]}' if told else '{"facts": []}'
+
+    made = list(answered(DATA, ScriptedLLM(reads), HashEmbedder(), keep_turns=True))
+    assert [one.example.reply for one in made] == [
+        '{"keep": [1, 2], "answer": "7 May 2023"}',
+        '{"keep": [1], "answer": "How nice"}',  # no memory was made of it
+        '{"keep": [], "answer": "unknown"}',
+    ]
+    assert made[0].example.prompt.messages[-1].content == (
+        "Memories:\n1. (7 May 2023) Ann adopted a dog (7 May 2023).\n"
+        "2. (8 May 2023) Ann: I adopted a dog yesterday (7 May 2023)! "
+        "Work is as it was, nothing new to tell about it.\n"
+        "3. (8 May 2023) Bob: How nice!\n"
+        "Question: When did Ann adopt a dog?"
+    )

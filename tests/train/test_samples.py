@@ -80,6 +80,19 @@ def test_an_answer_sample_has_the_memories_of_the_whole_dialogue_and_which_of_th
     assert cat.supporting == ()
 
 
+def test_kept_turns_stand_among_the_memories_and_tell_for_themselves() -> None:
+    dogs, _ = answer_samples(DATA, teacher(), EMBEDDER, keep_turns=True)
+    assert [(one.text, one.turns) for one in dogs.memories] == [
+        ("Ann adopted two dogs, Buddy and Scout.", ("1:1", "2:2")),
+        ("Ann: I adopted another dog, Scout.", ("2:2",)),
+        ("Ann: I adopted a dog, Buddy.", ("1:1",)),
+        ("Bob: Hello!", ("1:2",)),
+        ("Bob: I live in Rome.", ("2:1",)),
+        ("Bob live in Rome.", ("2:1",)),
+    ]
+    assert dogs.supporting == (0, 1, 2)
+
+
 def test_a_bank_is_rebuilt_from_what_a_sample_knows() -> None:
     with bank_of((BUDDY, ROME), EMBEDDER) as bank:
         assert contents(bank) == (BUDDY, ROME)

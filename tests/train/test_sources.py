@@ -141,6 +141,16 @@ def test_questions_that_nothing_answers_are_asked_where_they_are_wanted(tmp_path
     assert any(not one.question.answerable for one in made if isinstance(one, AnswerSample)) is wanted
 
 
+def test_kept_turns_are_shown_where_they_are_wanted(tmp_path: Path) -> None:
+    """Sampled from, and cloned: a kept turn begins with who said it."""
+    config = replace(ANSWER, keep_turns=True)
+    made = samples_for("synthetic:1", config, EMBEDDER, tmp_path / "samples.jsonl", teacher=None)
+    pairs = list(gold_pairs("synthetic:1", config, EMBEDDER))
+    shown = [one.text for sample in made if isinstance(sample, AnswerSample) for one in sample.memories]
+    assert {"Oscar: ", "Tobias: "} <= {text[: text.find(": ") + 2] for text in shown}
+    assert any("Oscar: " in prompt.messages[-1].content for prompt, _ in pairs)
+
+
 def test_what_was_decided_in_a_bank_can_be_cloned() -> None:
     ann = Scope(user_id="ann")
     update = '{"operation": "UPDATE", "index": 1, "text": "Ann has two dogs."}'

@@ -64,7 +64,9 @@ def train() -> None:
     help="test: held-out wording; LoCoMo's is refused.",
 )
 @click.option("--seed", default=0, show_default=True)
-@click.option("--keep-turns", is_flag=True, help="Show turns, too, and but half of the memories to answer from.")
+@click.option(
+    "--keep-turns", is_flag=True, help="Show kept turns, too; of generated dialogues but half of the memories."
+)
 def examples(
     out: Path,
     steps: tuple[Step, ...],
@@ -94,7 +96,7 @@ def examples(
             )
         if steps == ("manage",):
             raise click.UsageError("LoCoMo says nothing of operations; give --step extract or answer")
-        found = _annotated(Path(file), split, steps, teacher, retrieved)
+        found = _annotated(Path(file), split, steps, teacher, retrieved, keep_turns)
     elif data == "synthetic":
         worlds: dict[str, Any] = {"sessions": sessions, "families": families, "split": split}
         sizes: dict[str, Any] = {"related": RELATED, "retrieved": retrieved, "keep_turns": keep_turns}
@@ -106,7 +108,9 @@ def examples(
     click.echo(f"{out}: {count:,} examples")
 
 
-def _annotated(file: Path, split: str, steps: Sequence[Step], teacher: str | None, retrieved: int) -> Iterator[Placed]:
+def _annotated(
+    file: Path, split: str, steps: Sequence[Step], teacher: str | None, retrieved: int, keep_turns: bool
+) -> Iterator[Placed]:
     """Examples of LoCoMo's: its annotators decided no operations."""
     from memory_r1.bench import locomo
     from memory_r1.train.annotated import answered, noted
@@ -115,7 +119,8 @@ def _annotated(file: Path, split: str, steps: Sequence[Step], teacher: str | Non
     if "extract" in steps:
         yield from noted(data, locomo.observations(file))
     if "answer" in steps:
-        yield from answered(data, open_llm(teacher, (), untrained=False), default_embedder(), retrieved=retrieved)
+        reader = open_llm(teacher, (), untrained=False)
+        yield from answered(data, reader, default_embedder(), retrieved=retrieved, keep_turns=keep_turns)
 
 
 @train.command()

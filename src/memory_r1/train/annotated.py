@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from memory_r1.answer import MAX_ANSWER, MAX_KEPT
 from memory_r1.bank.terms import words
@@ -55,14 +56,21 @@ def _dated(text: str, turn: Turn) -> str:
 
 
 def answered(
-    data: Dataset, reader: LLM, embedder: Embedder, *, related: int = RELATED, retrieved: int = RETRIEVED
+    data: Dataset,
+    reader: LLM,
+    embedder: Embedder,
+    *,
+    related: int = RELATED,
+    retrieved: int = RETRIEVED,
+    keep_turns: bool = False,
 ) -> Iterator[Placed]:
-    """What is to be answered from the memories that `reader` makes of each dialogue.
+    """What is to be answered from the memories that `reader` makes of each dialogue, and the turns where they are kept.
 
     Kept are those that the question's evidence wrote. A question of whose evidence some was not retrieved is left out,
     since nothing that could be said is right; so is one whose right reply the product's schema has no room for.
     """
-    for sample in answer_samples(data, reader, embedder, k=retrieved, related=related, unanswerable=True):
+    sizes: dict[str, Any] = {"k": retrieved, "related": related, "keep_turns": keep_turns}
+    for sample in answer_samples(data, reader, embedder, unanswerable=True, **sizes):
         asked = sample.question
         found = {turn for place in sample.supporting for turn in sample.memories[place].turns}
         keep = [place + 1 for place in sample.supporting] if asked.answerable else []

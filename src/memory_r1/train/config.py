@@ -72,6 +72,7 @@ class TrainConfig:
     many `batch_tokens` are sampled side by side. `related` and `retrieved` are how many memories the manager and the
     Answer Agent see. At most `guarded` questions are asked after a turn besides those that it tells about: such as
     wiping a memory would leave without an answer. `unanswerable` also asks what nothing tells, or nothing any more.
+    `keep_turns`, of the Answer Agent alone, shows it turns that are kept word for word among the memories.
     `replay` says who decides what the bank before a turn holds: the teacher, or the policy as training finds it. A
     checkpoint is written every `save_every` steps, and the last `keep` stay. `report` names what TRL reports to besides
     the run's own files. `vllm` samples by vLLM, which takes `vllm_memory` of the GPU; such a run does not resume bit
@@ -107,6 +108,7 @@ class TrainConfig:
     retrieved: int = 60
     guarded: int = GUARDED
     unanswerable: bool = False
+    keep_turns: bool = False
     balance: bool = False
     replay: Literal["teacher", "policy"] = "teacher"
     seed: int = 0
@@ -131,6 +133,8 @@ class TrainConfig:
             raise InvalidInput(
                 "logo.turns needs algo=grpo: its advantages are measured within groups, without a critic"
             )
+        if self.keep_turns and self.agent != "answer":
+            raise InvalidInput("keep_turns is of agent=answer: no decision changes a kept turn")
         if self.guarded < 0:
             raise InvalidInput("guarded must be at least 0")
         if self.temperature <= 0:

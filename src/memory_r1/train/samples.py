@@ -22,7 +22,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from memory_r1.answer import RETRIEVED
+from memory_r1.answer import RETRIEVED, retrieve
 from memory_r1.bank import MemoryBank, NewEntry
 from memory_r1.bank.rows import fact_of, fact_state, moment, seconds
 from memory_r1.bench.data import Dataset, Dialogue, Question
@@ -31,7 +31,7 @@ from memory_r1.errors import CheckpointFailed, InvalidInput
 from memory_r1.files import json_lines
 from memory_r1.flow import LLM, run
 from memory_r1.manager import RELATED, decide_and_apply, extract
-from memory_r1.types import Fact, Message, Prompt, Provenance, Reply, Scope, Turn
+from memory_r1.types import Fact, MemoryEntry, Message, Prompt, Provenance, Reply, Scope, Turn
 
 SCOPE = Scope(user_id="dialogue")  # of every bank in training: each holds one dialogue
 
@@ -201,18 +201,19 @@ def answer_samples(
     k: int = RETRIEVED,
     related: int = RELATED,
     unanswerable: bool = False,
+    keep_turns: bool = False,
 ) -> Iterator[AnswerSample]:
-    """A sample for each question, with the `k` memories retrieved for it from what `llm` made of the whole dialogue."""
+    """A sample for each question, with the `k` memories retrieved for it from what `llm` made of the whole dialogue.
+
+    `keep_turns`: with turns that are kept word for word among the memories.
+    """
     for dialogue in data.dialogues:
-        with replayed(dialogue.turns, llm, embedder, related) as bank:
+        with replayed(dialogue.turns, llm, embedder, related, keep_turns=keep_turns) as bank:
             writers = written_by(bank)
             for question in data.questions if unanswerable else data.answerable:
                 if question.dialogue == dialogue.id:
-                    hits = bank.search(question.text, SCOPE, k, per_speaker=True)
-                    memories = tuple(
-                        Known(hit.entry.text, hit.entry.speaker, hit.entry.event_time, writers[hit.entry.id])
-                        for hit in hits
-                    )
+                    hits = retrieve(question.text, bank, SCOPE, k)
+                    memories = tuple(known_of(hit.entry, writers) for hit in hits)
                     tells = (i for i, one in enumerate(memories) if not set(one.turns).isdisjoint(question.evidence))
                     yield AnswerSample(question.id, asked_of(question), memories, tuple(tells))
 
@@ -259,10 +260,14 @@ def asked_of(question: Question) -> Asked:
     return Asked(question.id, question.text, question.answer, question.category, question.answerable, question.evidence)
 
 
-def replayed(turns: Iterable[Turn], llm: LLM, embedder: Embedder, related: int = RELATED) -> MemoryBank:
+def replayed(
+    turns: Iterable[Turn], llm: LLM, embedder: Embedder, related: int = RELATED, *, keep_turns: bool = False
+) -> MemoryBank:
     """A bank in memory that holds what `llm` makes of these turns, beginning with nothing."""
     bank = MemoryBank(embedder=embedder)
     for turn in turns:
+        if keep_turns:
+            bank.begin_turn(SCOPE, turn, (), keep=True)
         remember_facts(turn, facts_of(turn, llm), bank, llm, related)
     return bank
 
@@ -278,7 +283,13 @@ def remember_facts(turn: Turn, facts: Iterable[Fact], bank: MemoryBank, llm: LLM
 def contents(bank: MemoryBank) -> tuple[Known, ...]:
     """What a bank holds, in the order it was added."""
     writers = written_by(bank)
-    return tuple(Known(one.text, one.speaker, one.event_time, writers[one.id]) for one in bank.all(SCOPE))
+    return tuple(known_of(one, writers) for one in bank.all(SCOPE))
+
+
+def known_of(entry: MemoryEntry, writers: Mapping[str, tuple[str, ...]]) -> Known:
+    """An entry as a sample keeps it; a kept turn was written by itself."""
+    turns = (entry.kept_turn,) if entry.kept_turn else writers[entry.id]
+    return Known(entry.text, entry.speaker, entry.event_time, turns)
 
 
 def written_by(bank: MemoryBank) -> dict[str, tuple[str, ...]]:

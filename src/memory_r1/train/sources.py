@@ -113,8 +113,8 @@ def samples_for(
             window = WHOLE if gold is not None and teacher is None else window
             made = _managing(data, reader, embedder, config, window)
         else:
-            sizes = {"k": config.retrieved, "related": config.related}
-            made = answer_samples(data, reader, embedder, unanswerable=config.unanswerable, **sizes)
+            shown: dict[str, Any] = {"k": config.retrieved, "related": config.related, "keep_turns": config.keep_turns}
+            made = answer_samples(data, reader, embedder, unanswerable=config.unanswerable, **shown)
         if not write_samples(kept, made):
             kept.unlink()
             raise InvalidInput(f"{given} has no question that the {config.agent} could learn from")
@@ -162,9 +162,12 @@ def gold_pairs(given: str, config: TrainConfig, embedder: Embedder) -> Iterator[
             yield from logged_pairs(bank, config.related)
         return
     count = int(rest or DIALOGUES)
-    for one in examples(
-        "train", config.seed, embedder, count=count, related=config.related, retrieved=config.retrieved
-    ):
+    shown: dict[str, Any] = {
+        "related": config.related,
+        "retrieved": config.retrieved,
+        "keep_turns": config.keep_turns,
+    }
+    for one in examples("train", config.seed, embedder, count=count, **shown):
         if one.prompt.step == step:
             yield one.prompt, one.reply
 

@@ -148,6 +148,7 @@ def examples(
     families: Sequence[str] = (),
     related: int = RELATED,
     retrieved: int = RETRIEVED,
+    keep_turns: bool = False,
     skipped: Counter[str] | None = None,
 ) -> Iterator[Example]:
     """Examples of all three steps from `count` dialogues, or without end, in the order in which they would be asked.
@@ -155,7 +156,8 @@ def examples(
     `skipped`, where given, is increased by the examples that could not be made, by step.
     """
     made = dialogues(split, seed, count, sessions=sessions, families=families)
-    for _, of_dialogue in taught(made, embedder, related=related, retrieved=retrieved, skipped=skipped):
+    shown: dict[str, Any] = {"related": related, "retrieved": retrieved, "keep_turns": keep_turns}
+    for _, of_dialogue in taught(made, embedder, skipped=skipped, **shown):
         yield from of_dialogue
 
 
