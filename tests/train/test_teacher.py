@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 
@@ -14,7 +15,7 @@ from memory_r1.flow import run
 from memory_r1.manager import parse_facts, parse_operation, remember
 from memory_r1.testing import HashEmbedder, ScriptedLLM
 from memory_r1.train.generate import generate
-from memory_r1.train.teacher import SCOPE, GoldBank, examples, same_decision
+from memory_r1.train.teacher import ABSENT, SCOPE, GoldBank, examples, same_decision
 from memory_r1.train.wording import SPLITS, Split
 from memory_r1.types import Prompt, Reply
 
@@ -28,7 +29,7 @@ def test_the_product_driven_by_the_teacher_ends_with_the_gold_bank(split: Split)
         gold = GoldBank(EMBEDDER, related=60)
         taught = list(gold.remember(generated))
         assert gold.skipped["manage"] == 0
-        script = iter(taught)
+        script = iter([one for one in taught if one.about != ABSENT])
 
         def reply(prompt: Prompt, script=script) -> str:  # type: ignore[no-untyped-def]
             example = next(script)
@@ -67,7 +68,7 @@ def test_an_operation_is_read_as_the_gold_one() -> None:
     gold = GoldBank(EMBEDDER)
     seen: Counter[str] = Counter()
     for example in gold.remember(generated):
-        if example.prompt.step == "manage":
+        if example.prompt.step == "manage" and example.about != ABSENT:
             memories, _, fact = example.prompt.messages[1].content.partition("\nNew fact: ")
             turn, wanted = told[fact, example.about]
             shown = [line.split(". ", 1)[1] for line in memories.splitlines()[1:]]
@@ -79,6 +80,23 @@ def test_an_operation_is_read_as_the_gold_one() -> None:
                 assert operation.text == wanted.text
             seen[operation.kind] += 1
     assert set(seen) == {"ADD", "UPDATE", "DELETE", "NOOP"}
+
+
+def test_a_fact_about_an_entry_that_is_not_shown_is_added() -> None:
+    """The prompt is that of the decision before it, without the entry that was decided about."""
+    taught = [one for one in GoldBank(EMBEDDER).remember(generate("train", 0)) if one.prompt.step == "manage"]
+    pairs = [(before, one) for before, one in pairwise(taught) if one.about == ABSENT]
+    assert len(pairs) > 10
+    for before, absent in pairs:
+        decision = json.loads(before.reply)
+        memories, _, fact = before.prompt.messages[1].content.partition("\nNew fact: ")
+        shown = [line.partition(". ")[2] for line in memories.splitlines()[1:]]
+        others, _, same_fact = absent.prompt.messages[1].content.partition("\nNew fact: ")
+        left = [line.partition(". ")[2] for line in others.splitlines()[1:]]
+        assert (absent.reply, same_fact, len(left)) == ('{"operation": "ADD"}', fact, len(shown) - 1)
+        assert decision["operation"] != "ADD"
+        if "index" in decision:
+            assert left == [text for place, text in enumerate(shown, 1) if place != decision["index"]]
 
 
 def test_the_bank_before_a_turn_is_the_gold_bank_before_it() -> None:

@@ -25,6 +25,9 @@ from memory_r1.types import Fact, MemoryEntry, Operation, Prompt, Scope
 LEFT_OUT = 0.5
 """Of the memories, where turns are kept: a small extractor leaves as many out, and turns alone tell then."""
 
+ABSENT = "absent"
+"""What a decision is about when the entry that the fact is about is not shown."""
+
 RETRIEVED = 10  # fewer than the product's 60: a CPU reads the prompt in a sixth of the time
 SCOPE = Scope(user_id="gold")
 
@@ -57,6 +60,9 @@ class GoldBank:
         No example where the product asks no model: nothing is related, or the words are there already. None either
         where the entry that the gold operation acts on is not among those shown (`skipped["manage"]`): nothing that
         could be said there is right.
+
+        After a decision about an entry comes the same fact before the others alone, where it is to be added: an agent
+        that goes by how facts of change are worded, whatever is shown, would put them in the place of anything.
         """
         for turn in generated.dialogue.turns:
             if before is not None and turn.id == before:
@@ -71,6 +77,9 @@ class GoldBank:
                         self.skipped["manage"] += 1
                     else:
                         yield Example(manager_prompt(told.fact, related), reply, told.attribute)
+                        others = [entry for entry in related if entry.id != self._ids.get(told.entry)]
+                        if told.kind != "ADD" and others:
+                            yield Example(manager_prompt(told.fact, others), _json(operation="ADD"), ABSENT)
                 self._turns.setdefault(told.entry, []).extend([turn.id] if turn.id and told.kind != "NOOP" else [])
                 self._apply(told)
             if self._keep_turns:
