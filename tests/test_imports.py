@@ -23,6 +23,7 @@ LAYERS = (
     ("replies", "recall", "embed"),
     ("prompts", "suspicion", "scrub"),
     ("bank", "llm", "testing"),
+    ("joining",),
     ("manager", "answer"),
     ("items", "transfer", "config", "audit"),
     ("migration",),

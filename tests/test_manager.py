@@ -70,6 +70,7 @@ def test_facts_are_read_from_a_reply(reply: str, expected: tuple[list[str], bool
 
 
 DOG = Fact("Andrew adopted another dog named Scout", "Andrew")
+TWO_DOGS = '{"operation": "UPDATE", "index": %s, "text": "Andrew has two dogs, \\n Buddy and Scout"}'
 RELATED = [entry("Andrew adopted a dog named Buddy", 1, "Andrew"), entry("Andrew likes tea", 2, "Andrew")]
 
 
@@ -82,8 +83,17 @@ RELATED = [entry("Andrew adopted a dog named Buddy", 1, "Andrew"), entry("Andrew
         ('{"operation": " add "}', "ADD", None, None, None),
         ('{"operation": "ADD", "index": 99, "text": "invented"}', "ADD", None, None, None),
         # The paper's case: two dogs do not contradict each other.
-        ('{"operation": "UPDATE", "index": 1, "text": "Buddy and Scout"}', "UPDATE", 0, "Buddy and Scout", None),
-        ('{"operation": "UPDATE", "index": "2", "text": " a \\n b "}', "UPDATE", 1, "a b", None),
+        (TWO_DOGS % 1, "UPDATE", 0, "Andrew has two dogs, Buddy and Scout", None),
+        (TWO_DOGS % '"1"', "UPDATE", 0, "Andrew has two dogs, Buddy and Scout", None),
+        (TWO_DOGS % 2, "ADD", None, None, "its update invents"),
+        ('{"operation": "UPDATE", "index": 2, "text": "Andrew adopted Scout"}', "ADD", None, None, "its update loses"),
+        (
+            '{"operation": "UPDATE", "index": 2, "text": "Andrew likes tea and Rex"}',
+            "ADD",
+            None,
+            None,
+            "its update invents",
+        ),
         ('{"operation": "DELETE", "index": 2}', "DELETE", 1, None, None),
         ('{"operation": "UPDATE", "index": 2, "text": "Andrew likes tea"}', "NOOP", 1, None, "unchanged"),
         ('{"operation": "UPDATE", "index": 1}', "NOOP", None, None, "unreadable"),

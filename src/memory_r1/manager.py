@@ -19,6 +19,7 @@ from memory_r1.bank.writes import MAX_TEXT
 from memory_r1.dates import annotate, event_time, find_dates, format_date
 from memory_r1.errors import Conflict
 from memory_r1.flow import Flow
+from memory_r1.joining import flaw
 from memory_r1.prompts import instructions
 from memory_r1.recall import harmless, without_recall
 from memory_r1.replies import complete_strings, json_object, position, sentence
@@ -29,6 +30,7 @@ MAX_FACTS = 16
 MAX_FACT = 120  # characters
 MAX_PIECE = 6_000  # characters read at once
 UNREADABLE = frozenset({"unreadable", "invented position"})
+ADDED_INSTEAD = frozenset({"its update invents", "its update loses"})
 _TRIES = 3
 _WORD = re.compile(r"[^\W\d_]+")
 _LEAST_NAME, _ALIKE = 4, 0.8  # letters of a name; likeness of a misspelt one
@@ -272,7 +274,10 @@ def parse_facts(text: str) -> tuple[list[str], bool]:
 def parse_operation(
     reply: Reply, fact: Fact, related: Sequence[MemoryEntry], expires_at: datetime | None = None
 ) -> Operation:
-    """The operation a reply names. One that cannot be read, or an invented position, is a counted NOOP."""
+    """The operation a reply names. One that cannot be read, or an invented position, is a counted NOOP.
+
+    An UPDATE that does not join its memory and the fact adds the fact instead: nothing is lost or made up.
+    """
     how = provenance(reply, "manage")
 
     def nothing(reason: str) -> Operation:
@@ -298,6 +303,8 @@ def parse_operation(
         return nothing("unreadable")
     if text == entry.text and not _outlasts(expires_at, entry.expires_at):
         return Operation("NOOP", fact, entry, provenance=replace(how, reason="unchanged"))
+    if (wrong := flaw(text, entry.text, fact.text, fact.speaker)) is not None:
+        return Operation("ADD", fact, provenance=replace(how, reason=f"its update {wrong}"))
     return Operation("UPDATE", fact, entry, text, provenance=how)
 
 

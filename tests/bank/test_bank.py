@@ -360,7 +360,7 @@ def test_a_turn_that_changes_an_entry_of_a_narrower_scope_is_done_and_no_other_t
     add(bank, "Ann has a cat", narrow, speaker="Ann")
     bank.begin_turn(narrow, Turn("Ann", "x", id="t1"), [Fact("Ann has a bird", "Ann")])
     turn = Turn("Ann", "I have a dog now", id="t1")
-    decision = json.dumps({"operation": kind, "index": 1, "text": "Ann has a dog"})
+    decision = json.dumps({"operation": kind, "index": 1, "text": "Ann has a cat and a dog"})
     (logged,) = run(remember(turn, bank, wide), ScriptedLLM(['{"facts": ["Ann has a dog now"]}', decision]))
     assert (logged.kind, logged.scope) == (kind, narrow)
     assert run(remember(turn, bank, wide), ScriptedLLM([])) == []
@@ -379,10 +379,10 @@ def test_a_decision_that_meets_a_faster_writer_is_made_again(bank: MemoryBank) -
         calls += 1
         if calls == 1:
             bank.update(entry, text="Ann has a black cat")
-        return f'{{"operation": "UPDATE", "index": 1, "text": "Ann has a cat and a dog {calls}"}}'
+        return json.dumps({"operation": "UPDATE", "index": 1, "text": f"Ann has a cat and a dog{'!' * calls}"})
 
     run(remember(Turn("Ann", "I have a dog"), bank, ANN), ScriptedLLM(decide))
-    assert (texts(bank), calls) == (["Ann has a cat and a dog 2"], 2)
+    assert (texts(bank), calls) == (["Ann has a cat and a dog!!"], 2)
 
 
 def test_a_decision_that_never_wins_just_adds_and_says_so(bank: MemoryBank) -> None:

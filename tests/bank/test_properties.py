@@ -18,7 +18,7 @@ from memory_r1.bank import MemoryBank, NewEntry
 from memory_r1.bank.writes import fold
 from memory_r1.errors import Conflict, EntryNotFound
 from memory_r1.flow import run
-from memory_r1.manager import remember
+from memory_r1.manager import ADDED_INSTEAD, remember
 from memory_r1.memory import Memory
 from memory_r1.testing import HashEmbedder, ScriptedLLM
 from memory_r1.transfer import export_lines, import_lines
@@ -415,7 +415,8 @@ def test_ids_in_a_filter_mean_what_ids_as_keywords_mean(
 _KINDS = ["ADD", "UPDATE", "DELETE", "NOOP", "add", " Delete ", "NONE", "", "PURGE", None, 3, ["ADD"], {"a": 1}]
 _PLACES = [1, 2, 3, 0, -1, 4, 99, 10**400, -(10**30), 1.0, 1.5, float("inf"), float("nan"), True, False, None]
 _PLACES += ["1", " 2 ", "+1", "-1", "1.0", "２", "²", "1" * 5000, "one", [1], {"1": 1}, ""]
-_TEXTS = ["Ann has two dogs", "", " ", "\ud83d", "\x00", "a\x00b", "x" * 5000, "😀", None, 3, ["a"], {"a": "b"}, "\n\t"]
+_JOINED = "Ann likes green tea and other tea"
+_TEXTS = [_JOINED, "", " ", "\ud83d", "\x00", "a\x00b", "x" * 5000, "😀", None, 3, ["a"], {"a": "b"}, "\n\t"]
 _NOISE = [*list('{}[]":,\\ \n\t0123456789abctruefalsenull'), "�", "\u202e", "😀", "\x00", "\\ud83d", "\\u0000"]
 
 
@@ -504,6 +505,9 @@ def test_six_thousand_replies_of_a_manager_never_raise_nor_touch_what_they_did_n
             counted["unreadable"] += 1
             continue
         kind, place = valid
+        if kind == "UPDATE" and logged.provenance.reason in ADDED_INSTEAD:
+            assert _JOINED not in reply
+            kind, place = "ADD", None
         counted[kind] += 1
         assert logged.kind == kind, reply
         if place is not None:

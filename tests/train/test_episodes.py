@@ -43,18 +43,20 @@ def test_an_update_that_wipes_a_needed_memory_costs_what_the_memory_told() -> No
         ADD: 1.0,
         '{"operation": "NOOP"}': 0.5,
         '{"operation": "UPDATE", "index": 1, "text": "Ann has a cat, Tom, and a red bike."}': 1.0,
-        '{"operation": "UPDATE", "index": 1, "text": "Ann has a red bike."}': 0.5,
+        '{"operation": "UPDATE", "index": 1, "text": "Ann has a cat and a red bike."}': 0.5,
+        '{"operation": "UPDATE", "index": 1, "text": "Ann has a red bike."}': 1.0,  # added instead
         '{"operation": "DELETE", "index": 1}': 0.0,
     }
     bank = bank_of(bike.bank, EMBEDDER)
     roles = Roles(by_step={"manage": ScriptedLLM(list(replies)), "answer": ScriptedLLM(pets_teach)})
     rollouts = play(lambda: manager_episode(bike, bank.fork()), len(replies), roles, "manage")
     assert {one.exchanges[0].reply.text: one.reward.total for one in rollouts} == replies
+    assert [one.reward.readable for one in rollouts] == [[True], [True], [True], [True], [False], [True]]
 
 
 def test_with_the_linked_questions_alone_wiping_costs_nothing() -> None:
     [bike] = manager_samples(PETS, pets_teacher(), EMBEDDER, guarded=0)
-    wiping = ScriptedLLM(['{"operation": "UPDATE", "index": 1, "text": "Ann has a red bike."}'])
+    wiping = ScriptedLLM(['{"operation": "UPDATE", "index": 1, "text": "Ann has a cat and a red bike."}'])
     roles = Roles(by_step={"manage": wiping, "answer": ScriptedLLM(pets_teach)})
     assert run(manager_episode(bike, bank_of(bike.bank, EMBEDDER)), roles).total == 1.0
 

@@ -69,7 +69,7 @@ def test_a_rollout_is_worth_what_its_last_bank_answers() -> None:
     def forgetful(prompt: Prompt) -> str:
         """Right until the bike, which takes the place of the nearest entry."""
         if "New fact: Ann have a red bike." in prompt.messages[-1].content:
-            return '{"operation": "UPDATE", "index": 1, "text": "Ann has a red bike."}'
+            return '{"operation": "UPDATE", "index": 1, "text": "Ann has a cat and a red bike."}'
         return house_teach(prompt)
 
     assert worth(ScriptedLLM(forgetful)) == 2 / 3

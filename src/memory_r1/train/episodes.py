@@ -14,7 +14,7 @@ from memory_r1.answer import RETRIEVED, answer_from, ask
 from memory_r1.bank import MemoryBank
 from memory_r1.embed import Embedder
 from memory_r1.flow import LLM, Flow, run_batch
-from memory_r1.manager import RELATED, UNREADABLE, remember
+from memory_r1.manager import ADDED_INSTEAD, RELATED, UNREADABLE, remember
 from memory_r1.train.rewards import Reward, RewardConfig, combined, growth, overlap, rightness
 from memory_r1.train.samples import SCOPE, AnswerSample, Asked, Known, ManagerSample, bank_of
 from memory_r1.types import Fact, Logged, MemoryEntry, Prompt, Reply, Retrieved, Step, Turn
@@ -104,7 +104,8 @@ def rewarded(
         parts["before"], _ = yield from _answered(questions, bank, config, retrieved)
     logged = yield from work
     parts["metric"], answers = yield from _answered(questions, bank, config, retrieved)
-    readable = [one.provenance.reason not in UNREADABLE for one in logged if one.provenance.prompt_version]
+    wrong = UNREADABLE | ADDED_INSTEAD
+    readable = [one.provenance.reason not in wrong for one in logged if one.provenance.prompt_version]
     parts["unreadable"] = readable.count(False) / max(1, len(readable))
     parts["growth"] = growth(before, bank.all(SCOPE), [fact.text for fact in facts])
     return Reward(combined(config, parts), parts, [one.kind for one in logged], answers, readable)
