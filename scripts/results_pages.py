@@ -37,7 +37,8 @@ DIALOGUES = {
         "Memory systems on one small model",
         "The first four sessions of the validation dialogue, untrained Qwen2.5-Coder-1.5B-Instruct (Q4_K_M) for\n"
         "every system. The untrained manager loses to plain retrieval over turns: it turns 71 of 116 facts into\n"
-        "UPDATEs, and many of them replace a memory by another thing.",
+        "UPDATEs, and many of them replace a memory by another thing (the row is of before such updates were\n"
+        "refused). The whole dialogue fits into a prompt, where it helps no more than ten turns do.",
     ),
     "locomo-validation-smollm2-turns": (
         "Turns beside memories",
