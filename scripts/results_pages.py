@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from memory_r1.bench.report import Run, load, markdown
+from memory_r1.bench.results import pyplot
 from memory_r1.train.evaluate import MEASURES
 
 ROOT = Path(__file__).parent.parent
@@ -19,6 +20,14 @@ BEGIN_SYSTEMS, END_SYSTEMS = "<!-- systems: scripts/results_pages.py -->", "<!--
 SYSTEMS = "locomo-validation-4-sessions-qwen1.5b"
 BEGIN_TRAINED, END_TRAINED = "<!-- trained: scripts/results_pages.py -->", "<!-- end of trained -->"
 TRAINED = "locomo-test-2-dialogues-smollm2"
+# What the README shows of it, by run: what else was tried stands in docs/results.md.
+SHOWN = {
+    "turns-as-said": "memory-r1, turns kept beside memories",
+    "rag-trained": "RAG over turns, the same trained Answer Agent",
+    "trained": "memory-r1, memories alone",
+    "rag-untrained": "RAG over turns, untrained",
+    "untrained-by-speaker": "memory-r1, untrained",
+}
 
 # LoCoMo, by folder: what it is, and what its figures say.
 DIALOGUES = {
@@ -141,9 +150,8 @@ def figures(store: dict[str, Any], retrieval: dict[str, Any], remember: dict[str
     return "\n".join(["| with e5-small, or a stub embedder for the store | measured |", "|---|---|", *map(row, rows)])
 
 
-def systems(folder: Path) -> str:
-    """The runs of a published folder as Markdown, the best F1 first."""
-    runs = load(sorted(path.parent for path in folder.glob("*/result.json")))
+def systems(runs: Iterable[tuple[str, Run]]) -> str:
+    """Runs by name as Markdown, the best F1 first."""
     head = [
         "system",
         "F1",
@@ -152,17 +160,49 @@ def systems(folder: Path) -> str:
         "tokens to read a turn",
         "tokens a question",
     ]
-    ranked = sorted(runs, key=lambda run: run.score("f1")[0] or 0, reverse=True)
-    return "\n".join([row(head), "|---" * len(head) + "|", *(row(_system(run)) for run in ranked)])
+    return "\n".join([row(head), "|---" * len(head) + "|", *(row(_system(*each)) for each in _ranked(runs))])
 
 
-def _system(run: Run) -> list[str]:
+def _ranked(runs: Iterable[tuple[str, Run]]) -> list[tuple[str, Run]]:
+    return sorted(runs, key=lambda each: each[1].score("f1")[0] or 0, reverse=True)
+
+
+def compared() -> list[tuple[str, Run]]:
+    """The systems of the 1.5B's table."""
+    return [(run.title, run) for run in load(sorted(path.parent for path in _folder(SYSTEMS).glob("*/result.json")))]
+
+
+def trained() -> list[tuple[str, Run]]:
+    """What the README shows of the test dialogues."""
+    return [(label, load([_folder(TRAINED) / name])[0]) for name, label in SHOWN.items()]
+
+
+def picture(path: Path) -> None:
+    """F1 of what the README shows of the test dialogues, with intervals."""
+    plt = pyplot()
+    figure, axes = plt.subplots(figsize=(8, 0.5 * len(SHOWN) + 0.9), layout="constrained")
+    for place, (name, run) in enumerate(reversed(_ranked(trained()))):
+        mean, interval = run.score("f1")
+        assert mean is not None
+        assert interval is not None
+        axes.barh(place, 100 * mean, color="#2a6f97" if name.startswith("memory-r1") else "#a9b4bd", height=0.62)
+        axes.plot([100 * end for end in interval], [place, place], color="#1b1b1b", linewidth=1.4)
+        axes.text(100 * interval[1] + 0.5, place, f"{100 * mean:.1f}", va="center", fontsize=9)
+    labels = [name.replace(", ", ",\n", 1) for name, _ in reversed(_ranked(trained()))]
+    axes.set_yticks(range(len(labels)), labels, fontsize=9)
+    axes.set_xlabel("F1 on two of LoCoMo's test dialogues, SmolLM2-135M (95 % intervals over questions)", fontsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def _system(name: str, run: Run) -> list[str]:
     read = [one for one in (run.result.get("read") or {}).values() if one.get("turns")]
     used = [step["prompt"] + step["completion"] for one in read for step in (one.get("tokens") or {}).values()]
     turns = sum(one["turns"] for one in read)
     abstained = (run.scores.get("abstained") or {}).get("mean")
     return [
-        run.title,
+        name,
         _percent(run, "f1"),
         _percent(run, "bleu1"),
         "-" if abstained is None else f"{100 * abstained:.0f} %",
@@ -264,6 +304,10 @@ def goals() -> Iterable[str]:
     yield "\n".join(lines)
 
 
+def _folder(name: str) -> Path:
+    return ROOT / "results" / name
+
+
 def _read(*names: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((ROOT / "results").joinpath(*names).with_suffix(".json").read_text("utf-8"))
     return found
@@ -280,8 +324,8 @@ def fresh(readme: str) -> str:
         for name in ("store", "retrieval", "remember-conv-26")
     )
     readme = _filled(readme, BEGIN, END, figures(store, retrieval, remember))
-    readme = _filled(readme, BEGIN_TRAINED, END_TRAINED, systems(ROOT / "results" / TRAINED))
-    return _filled(readme, BEGIN_SYSTEMS, END_SYSTEMS, systems(ROOT / "results" / SYSTEMS))
+    readme = _filled(readme, BEGIN_TRAINED, END_TRAINED, systems(trained()))
+    return _filled(readme, BEGIN_SYSTEMS, END_SYSTEMS, systems(compared()))
 
 
 def _filled(page: str, begin: str, end: str, table: str) -> str:
@@ -293,3 +337,4 @@ if __name__ == "__main__":
     readme = ROOT / "README.md"
     readme.write_text(fresh(readme.read_text(encoding="utf-8")), encoding="utf-8")
     (ROOT / "docs" / "results.md").write_text(page(), encoding="utf-8")
+    picture(ROOT / "results" / f"{TRAINED}.png")

@@ -127,7 +127,7 @@ class Operation:
     """One decision about one fact, before it is applied.
 
     `entry` is the related entry that UPDATE and DELETE act on; `text` what ADD and UPDATE leave behind.
-    `provenance.reason` says why when no model decided: "duplicate", "nothing related", "unreadable", …
+    `provenance.reason` says why when no model decided, or not this: "duplicate", "unreadable", "its update loses", …
     """
 
     kind: Kind
