@@ -31,6 +31,8 @@ MAX_FACT = 120  # characters
 MAX_PIECE = 6_000  # characters read at once
 UNREADABLE = frozenset({"unreadable", "invented position"})
 ADDED_INSTEAD = frozenset({"its update invents", "its update loses"})
+UNDECIDED = UNREADABLE | ADDED_INSTEAD | {"not in the turn", "duplicate", "nothing related", "conflict"}
+"""Reasons of what was logged though no manager decided it, or not so."""
 _TRIES = 3
 _WORD = re.compile(r"[^\W\d_]+")
 _LEAST_NAME, _ALIKE = 4, 0.8  # letters of a name; likeness of a misspelt one

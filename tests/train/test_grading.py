@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from dialogues import MAY
 
 from memory_r1.cli import main
 from memory_r1.errors import InvalidInput
+from memory_r1.manager import manager_prompt
 from memory_r1.testing import HashEmbedder, ScriptedLLM
 from memory_r1.train.evaluate import (
     Graded,
@@ -26,7 +29,7 @@ from memory_r1.train.evaluate import (
 )
 from memory_r1.train.examples import Placed
 from memory_r1.train.teacher import Example
-from memory_r1.types import Message, Prompt, Step
+from memory_r1.types import Fact, MemoryEntry, Message, Prompt, Scope, Step
 
 EMBEDDER = HashEmbedder(256)
 
@@ -35,7 +38,20 @@ def example(step: Step, about: str = "dogs.second", **reply: Any) -> Example:
     return Example(Prompt(step, (Message("user", "?"),), {"type": "object"}), json.dumps(reply), about)
 
 
-UPDATE = example("manage", operation="UPDATE", index=2, text="Ann has two dogs, Rex and Bo.")
+ASKED = manager_prompt(
+    Fact("Ann has a second dog, Bo.", "Ann"),
+    [
+        MemoryEntry(str(place), text, Scope(user_id="ann"), MAY, MAY, 0, "Ann")
+        for place, text in enumerate(["Ann has a cat.", "Ann has a dog, Rex."])
+    ],
+)
+
+
+def decided(**reply: Any) -> Example:
+    return Example(ASKED, json.dumps(reply), "dogs.second")
+
+
+UPDATE = decided(operation="UPDATE", index=2, text="Ann has two dogs, Rex and Bo.")
 
 
 @pytest.mark.parametrize(
@@ -43,8 +59,12 @@ UPDATE = example("manage", operation="UPDATE", index=2, text="Ann has two dogs, 
     [
         (UPDATE.reply, {"decision": 1.0, "operation": 1.0, "readable": 1.0, "text": 1.0}),
         (
-            '{"operation": "UPDATE", "index": 1, "text": "Ann has two cats."}',
-            {"decision": 0.0, "operation": 1.0, "readable": 1.0, "text": pytest.approx(2 * 3 / (4 + 7))},
+            '{"operation": "update", "index": "1", "text": "Ann has a cat and a dog, Bo."}',
+            {"decision": 0.0, "operation": 1.0, "readable": 1.0, "text": pytest.approx(2 * 4 / (7 + 7))},
+        ),
+        (  # the product adds the fact instead
+            '{"operation": "UPDATE", "index": 2, "text": "Ann lives in Rome."}',
+            {"decision": 0.0, "operation": 0.0, "readable": 1.0},
         ),
         ('{"operation": "ADD"}', {"decision": 0.0, "operation": 0.0, "readable": 1.0}),
         ("I would update it.", {"decision": 0.0, "operation": 0.0, "readable": 0.0}),
@@ -54,6 +74,12 @@ def test_a_decision_is_right_when_it_is_the_same_operation_on_the_same_entry(
     reply: str, expected: dict[str, float]
 ) -> None:
     assert grades(UPDATE, reply) == expected
+
+
+def test_what_cannot_be_read_is_not_right_where_nothing_was_to_be_done() -> None:
+    noop = decided(operation="NOOP")
+    assert grades(noop, '{"operation": "NOOP", "index": 2}')["decision"] == 1.0
+    assert grades(noop, "nothing to do") == {"decision": 0.0, "operation": 0.0, "readable": 0.0}
 
 
 def test_an_answer_is_graded_with_the_memories_it_kept() -> None:
@@ -100,7 +126,7 @@ def test_a_limit_spreads_over_all_dialogues() -> None:
 
 def test_free_replies_are_asked_for_without_a_schema() -> None:
     asked = [Placed("d", UPDATE)]
-    for free, schema in ((True, None), (False, {"type": "object"})):
+    for free, schema in ((True, None), (False, ASKED.schema)):
         llm = ScriptedLLM([UPDATE.reply])
         list(evaluate(asked, llm, free=free))
         assert llm.prompts[0].schema == schema
@@ -108,7 +134,8 @@ def test_free_replies_are_asked_for_without_a_schema() -> None:
 
 def test_two_results_are_compared_on_the_prompts_that_both_were_asked() -> None:
     def done(replies: dict[str, str]) -> dict[str, Any]:
-        made = {text: Example(Prompt("manage", (Message("user", text),)), UPDATE.reply, "dogs") for text in replies}
+        asked = {text: replace(ASKED, messages=(Message("system", text), ASKED.messages[-1])) for text in replies}
+        made = {text: Example(prompt, UPDATE.reply, "dogs") for text, prompt in asked.items()}
         graded = [Graded(text, made[text], reply, grades(made[text], reply)) for text, reply in replies.items()]
         return result(graded, {})
 

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from tiny_models import byte_tokenizer, tiny_model
 from toy import CONFIG, Early, train
 
-from memory_r1.errors import AdapterMismatch, CheckpointFailed
+from memory_r1.errors import AdapterMismatch, CheckpointFailed, InvalidInput
 from memory_r1.testing import ScriptedLLM
 from memory_r1.train.episodes import AnswerTask, ManagerTask
 from memory_r1.train.learn import learn, prepared
@@ -80,6 +80,23 @@ def test_a_run_begins_from_the_adapter_of_another(tmp_path: Path) -> None:
     now = {name.replace(".default", ""): p for name, p in model.named_parameters() if "lora_" in name}
     assert dict.fromkeys(saved, True) == {name: torch.equal(now[name], saved[name]) for name in saved}
     assert all(parameter.requires_grad for parameter in now.values())
+
+
+def test_an_adapter_to_begin_from_with_other_settings_than_the_runs_is_refused(tmp_path: Path) -> None:
+    first = train(tmp_path / "first", WHOLE)
+    for lora in (replace(WHOLE.lora, rank=WHOLE.lora.rank + 1), replace(WHOLE.lora, rank=0)):
+        with pytest.raises(
+            InvalidInput, match=f"--set lora.rank={WHOLE.lora.rank} --set lora.alpha={WHOLE.lora.alpha}"
+        ):
+            prepared(tiny_model(), replace(WHOLE, lora=lora), first.adapter)
+
+
+def test_a_run_that_goes_on_saves_as_often_as_it_says_now(tmp_path: Path) -> None:
+    train(tmp_path / "run", replace(WHOLE, steps=2, save_every=2, keep=9))
+    run = train(tmp_path / "run", replace(WHOLE, steps=5, save_every=1, keep=9))
+    assert sorted(path.name for path in run.checkpoints.glob("checkpoint-*")) == [
+        f"checkpoint-{n}" for n in (2, 3, 4, 5)
+    ]
 
 
 def test_an_adapter_of_another_model_is_refused(tmp_path: Path) -> None:

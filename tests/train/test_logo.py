@@ -125,6 +125,18 @@ def test_replies_without_an_advantage_are_left_out_and_equal_prompts_lie_togethe
     assert sum(one != other for one, other in pairwise(prompts)) == len(set(prompts)) - 1
 
 
+@pytest.mark.parametrize("loss", ["grpo", "dr_grpo"])
+def test_replies_that_are_left_out_still_count_where_a_loss_is_a_mean_over_replies(tmp_path: Path, loss: str) -> None:
+    made = trainer(tmp_path, loss=loss, kl=0.1, logo={"global_weight": 0.0, "alternatives": 6})
+    made.current_gradient_accumulation_steps = 1
+    [batch] = made._play([0])
+    left = len(batch["episode"])
+    assert batch["rows"] > left > 0
+    alone = made._compute_loss(made.model, {**batch, "rows": left})
+    among = made._compute_loss(made.model, batch)
+    torch.testing.assert_close(among, alone * left / batch["rows"])
+
+
 def test_the_divergence_may_be_taken_from_the_reward(tmp_path: Path) -> None:
     run = train(tmp_path / "run", replace(LOGO, steps=2, kl=0.1, kl_in="reward"))
     assert len(run.metrics()) == 2

@@ -46,6 +46,11 @@ def test_gae_with_a_shorter_reply_ends_where_that_reply_ends() -> None:
     close(returns, torch.tensor([[0.5, 0.75, 1.0], [0.75, 1.0, 0.0]]))
 
 
+def test_gae_of_a_group_in_which_nothing_was_said_is_nothing() -> None:
+    nothing = torch.zeros(0, 0)
+    assert [one.shape for one in gae_BT(nothing, nothing, nothing)] == [(0, 0), (0, 0)]
+
+
 def test_gae_discounts_by_gamma() -> None:
     advantages, _ = gae_BT(torch.tensor([[0.0, 1.0]]), torch.zeros(1, 2), torch.ones(1, 2), gamma=0.5, lam=1.0)
     close(advantages, torch.tensor([[0.5, 1.0]]))

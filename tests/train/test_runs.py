@@ -164,15 +164,24 @@ def test_a_transcript_shows_each_prompt_once_with_what_was_said() -> None:
         ("group_size=1", "group_size must be at least 2"),
         ("keep=1", "keep must be at least 2"),
         ("keep_turns=true", "keep_turns is of agent=answer"),
-        ("epochs=3", "save_every must be a multiple of epochs"),
+        ("epochs=3", "save_every and steps must be multiples of epochs"),
         ("steps", "'steps' must be NAME=VALUE"),
         ("reward=1", "reward must be settings of its own"),
         ("temperature=0", "temperature must be above 0"),
+        ("max_grad_norm=0", "max_grad_norm must be above 0"),
     ],
 )
 def test_a_setting_that_cannot_be_meant_is_refused(override: str, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         load_config(None, [override])
+
+
+def test_settings_that_are_checked_against_each_other_come_in_any_order() -> None:
+    first, second = load_config(None, ["epochs=4", "save_every=8"]), load_config(None, ["save_every=8", "epochs=4"])
+    assert first == second
+    assert load_config(None, ["keep_turns=true", "lora.rank=4", "lora.alpha=8"], agent="answer") == replace(
+        TrainConfig(agent="answer", keep_turns=True), lora=LoraSettings(4, 8)
+    )
 
 
 def test_a_file_is_overridden_by_pairs_and_those_by_options(tmp_path: Path) -> None:

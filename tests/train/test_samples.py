@@ -93,6 +93,13 @@ def test_kept_turns_stand_among_the_memories_and_tell_for_themselves() -> None:
     assert dogs.supporting == (0, 1, 2)
 
 
+def test_what_nothing_answers_has_no_memory_that_supports_it() -> None:
+    """Its evidence, where it has some, tells of something alike; keeping that is not right."""
+    alike = Question("q9", "d1", "What is Bob's dog called?", "", "adversarial", ("1:1",), answerable=False)
+    [sample] = answer_samples(replace(DATA, questions=(alike,)), teacher(), EMBEDDER, unanswerable=True)
+    assert (sample.question.evidence, sample.supporting) == (("1:1",), ())
+
+
 def test_a_bank_is_rebuilt_from_what_a_sample_knows() -> None:
     with bank_of((BUDDY, ROME), EMBEDDER) as bank:
         assert contents(bank) == (BUDDY, ROME)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 from dialogues import ADD, EMBEDDER, HOUSE, JUNE, MAY, house_teach
 
 from memory_r1.bank import MemoryBank
+from memory_r1.bench.data import Question
 from memory_r1.flow import Roles, run
 from memory_r1.testing import ScriptedLLM
 from memory_r1.train.config import LogoSettings
@@ -47,6 +49,17 @@ def test_a_dialogue_is_cut_into_segments_with_what_can_be_asked_after_each() -> 
     buddy = Known("Ann adopted a dog, Buddy.", "Ann", MAY, ("1:1",))
     assert (second.id, second.bank) == ("d3/2:1..2:2", (buddy, Known("Ann have a cat, Tom.", "Ann", MAY, ("1:2",))))
     assert (second.earlier, second.questions) == ((CAT,), (DOGS, BIKE, CAT))
+
+
+def test_what_nothing_answers_any_more_is_asked_after_its_turn_where_that_is_wanted() -> None:
+    gone = Question("gone", "d3", "What is Ann's bird called?", "", "adversarial", ("1:2",), answerable=False)
+    asked = replace(HOUSE, questions=(*HOUSE.questions, gone))
+    made = {
+        wanted: segment_samples(asked, ScriptedLLM(house_teach), EMBEDDER, turns=10, unanswerable=wanted)
+        for wanted in (False, True)
+    }
+    counts = {wanted: [len(one.questions) for one in samples] for wanted, samples in made.items()}
+    assert counts == {False: [3], True: [4]}
 
 
 def test_what_lies_before_the_window_is_not_asked_for() -> None:

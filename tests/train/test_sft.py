@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from toy import CONFIG
 from trl import SFTConfig, SFTTrainer
 
 from memory_r1.errors import InvalidInput
+from memory_r1.testing import ScriptedLLM
 from memory_r1.train.checkpoints import shared_settings
 from memory_r1.train.episodes import AnswerTask, ManagerTask
 from memory_r1.train.learn import prepared
@@ -26,7 +28,7 @@ from memory_r1.train.policy import Policy
 from memory_r1.train.runs import Run
 from memory_r1.train.samples import answer_samples, manager_samples
 from memory_r1.train.sft import CloneTrainer, Pair, balanced, clone, rows_of, shared_length, teacher_pairs, tokenised
-from memory_r1.types import Message, Prompt
+from memory_r1.types import Message, Prompt, Reply
 
 SFT = replace(CONFIG, algo="sft", steps=40, groups=1, group_size=2, learning_rate=2e-2, save_every=20)
 ASKED = [Prompt("manage", (Message("user", text),), max_tokens=20) for text in "ab"]
@@ -124,11 +126,17 @@ def test_a_teacher_is_cloned_on_the_products_own_prompts() -> None:
 
 
 def test_what_the_teacher_got_wrong_is_not_learned() -> None:
-    from memory_r1.testing import ScriptedLLM
-
     managing = ManagerTask(list(manager_samples(DATA, teacher(), EMBEDDER)), EMBEDDER)
     wrong = ScriptedLLM([ADD, '{"keep": [], "answer": "unknown"}'])
     assert list(teacher_pairs(managing, wrong, at_least=1.0)) == []
+
+
+def test_what_a_teacher_did_not_finish_or_nobody_can_read_is_counted_and_not_learned() -> None:
+    answering = AnswerTask(list(answer_samples(DATA, teacher(), EMBEDDER)))
+    cut = Reply('{"keep": [1], "answer": "tw', stop="length")
+    skipped: Counter[str] = Counter()
+    assert list(teacher_pairs(answering, ScriptedLLM([cut, "two"]), skipped=skipped)) == []
+    assert skipped == {"length": 1, "unreadable": 1}
 
 
 def test_nothing_to_clone_is_refused(tmp_path: Path) -> None:

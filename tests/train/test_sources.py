@@ -170,6 +170,25 @@ def test_what_was_decided_in_a_bank_can_be_cloned() -> None:
         assert [reply for _, reply in logged_pairs(bank, 3)] == [update]
 
 
+def test_what_no_manager_decided_is_not_cloned() -> None:
+    """A duplicate, a reply that cannot be read, a fact that is not in the turn, an update that loses what was there."""
+    ann = Scope(user_id="ann")
+    lost = '{"operation": "UPDATE", "index": 1, "text": "Ann paints."}'
+    told = [
+        ("Ann has a dog.", "Ann has a dog.", ""),
+        ("Ann has a dog.", "Ann has a dog.", ""),
+        ("Ann has a bike.", "Ann has a bike.", "sorry"),
+        ("Ann has a cow.", "Zebras juggle.", ""),
+        ("Ann paints.", "Ann paints.", lost),
+        ("Ann has a dog Rex.", "Ann has a dog Rex.", '{"operation": "NOOP"}'),
+    ]
+    with MemoryBank(embedder=EMBEDDER) as bank:
+        for said, fact, reply in told:
+            llm = Roles(by_step={"extract": ScriptedLLM([f'{{"facts": ["{fact}"]}}']), "manage": ScriptedLLM([reply])})
+            run(remember(Turn("Ann", said, MAY), bank, ann), llm)
+        assert [reply for _, reply in logged_pairs(bank, 3)] == ['{"operation": "NOOP"}']
+
+
 def test_a_prompt_that_the_gold_does_not_know_is_counted() -> None:
     gold = Reciting([])
     [reply] = gold.complete([Prompt("manage", (Message("user", "?"),))])

@@ -15,7 +15,7 @@ from memory_r1.flow import run
 from memory_r1.manager import parse_facts, parse_operation, remember
 from memory_r1.testing import HashEmbedder, ScriptedLLM
 from memory_r1.train.generate import generate
-from memory_r1.train.teacher import ABSENT, SCOPE, GoldBank, examples, same_decision
+from memory_r1.train.teacher import ABSENT, SCOPE, GoldBank, examples
 from memory_r1.train.wording import SPLITS, Split
 from memory_r1.types import Prompt, Reply
 
@@ -105,15 +105,6 @@ def test_the_bank_before_a_turn_is_the_gold_bank_before_it() -> None:
     gold = GoldBank(EMBEDDER)
     list(gold.remember(generated, before=turn))
     assert {entry.text for entry in gold.bank.all(SCOPE)} == set(generated.bank(before=turn).values())
-
-
-def test_decisions_are_the_same_when_operation_and_entry_are() -> None:
-    gold = '{"operation": "UPDATE", "index": 2, "text": "Ann has two dogs."}'
-    assert same_decision(gold, 'Sure: {"operation": "UPDATE", "index": 2, "text": "Two dogs."}')
-    assert not same_decision(gold, '{"operation": "UPDATE", "index": 1, "text": "Ann has two dogs."}')
-    assert not same_decision(gold, '{"operation": "DELETE", "index": 2}')
-    assert not same_decision(gold, "UPDATE")
-    assert same_decision('{"operation": "ADD"}', '{"operation": "ADD"}')
 
 
 def test_where_turns_are_kept_they_stand_for_memories_that_are_left_out() -> None:

@@ -192,6 +192,45 @@ def refused(tmp_path: Path, *options: str, message: str) -> None:
     assert message in last
 
 
+def test_what_would_change_nothing_is_refused(tmp_path: Path, model: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    cases = [
+        (("--algo", "sft", "--manager-adapter", str(mine)), "nobody else plays while an agent is cloned"),
+        (("--data", f"jsonl:{mine}", "--manager-adapter", str(mine)), "were made by their manager"),
+        (("--data", "synthetic:many", "--algo", "sft"), "must be synthetic or synthetic:NUMBER"),
+    ]
+    for options, message in cases:
+        refused(tmp_path, "--model", str(model), *options, message=message)
+    for options, message in (
+        (("both", "--algo", "sft", "--data", "synthetic:1"), "cloning has no other agent to alternate with"),
+        (("both", "--data", f"jsonl:{mine}"), "from the manager just trained"),
+        (("extractor", "--data", f"json:{mine}", "--teacher", "smollm2"), "the extractor is cloned from examples"),
+    ):
+        result = CliRunner().invoke(main, ["train", *options, "--model", str(model), "--out", str(tmp_path / "run")])
+        assert (result.exit_code, message in result.output) == (1, True), result.output
+
+
+def test_a_folder_without_a_run_does_not_hide_the_others(tmp_path: Path, model: Path) -> None:
+    run, other = tmp_path / "run", tmp_path / "other"
+    other.mkdir()
+    invoke(
+        "train", "answer", "--data", "synthetic:1", "--model", str(model), *SMALL, "--algo", "sft", "--out", str(run)
+    )
+    with (run / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"step": 3, "lo')  # as a run that is writing, or was killed, leaves it
+    table = invoke("runs", str(run), str(other))
+    assert "other holds no run, and is left out" in table
+    assert [line.split()[:4] for line in table.splitlines() if line.startswith("run ")][-1] == [
+        "run",
+        "answer",
+        "sft",
+        "2",
+    ]
+    result = CliRunner().invoke(main, ["runs", str(other)])
+    assert (result.exit_code, "none of these folders holds a run" in result.output) == (1, True)
+
+
 def test_a_model_that_cannot_be_loaded_is_said_in_a_line(tmp_path: Path, model: Path) -> None:
     weights = (model / "model.safetensors").read_bytes()
     cases: list[tuple[str, bytes | None]] = [

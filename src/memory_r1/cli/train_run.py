@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -64,7 +65,11 @@ _settings = options(
         help="Send the metrics there, too; may be repeated.",
     ),
     click.option("--vllm", is_flag=True, help="Sample by vLLM, on a GPU."),
-    click.option("--window", default=50, show_default=True, help="Turns that the bank before a turn is made from."),
+    click.option(
+        "--window",
+        type=click.IntRange(0),
+        help="Turns that the bank before a turn is made from. Default: 50, and all of a generated dialogue.",
+    ),
 )
 
 
@@ -105,8 +110,14 @@ def answer(manager_adapter: Path | None, **given: Any) -> None:
 @click.option("--rounds", default=1, show_default=True, type=click.IntRange(1), help="How often to alternate.")
 def both(rounds: int, out: Path, start: str | None, **given: Any) -> None:
     """Train the manager with a frozen Answer Agent, then the Answer Agent, as the paper does; runs lie in OUT."""
+    from memory_r1.train.config import load_config
+
     if start == SHIPPED:
         raise InvalidInput(f"--start {SHIPPED} is of one agent: train each with a command of its own")
+    if load_config(given["file"], given["pairs"], algo=given["algo"]).algo == "sft":
+        raise InvalidInput("cloning has no other agent to alternate with: train each with a command of its own")
+    if given["data"].startswith("jsonl:"):
+        raise InvalidInput("the Answer Agent's samples are to come from the manager just trained: give a data set")
     answering: Path | None = None
     for number in range(1, rounds + 1):
         managing = _train("manager", {**given, "out": out / f"manager-{number}", "start": start}, answer=answering)
@@ -121,10 +132,15 @@ def both(rounds: int, out: Path, start: str | None, **given: Any) -> None:
 @click.option("--last", default=10, show_default=True, type=click.IntRange(1), help="Steps that a mean is taken over.")
 def runs(folders: tuple[Path, ...], plot: Path | None, last: int) -> None:
     """Compare training runs in one table, and in one picture."""
-    from memory_r1.train.runs import Run, compared
+    from memory_r1.train.runs import CONFIG, Run, compared
     from memory_r1.train.runs import plot as draw
 
-    opened = [Run(folder) for folder in folders]
+    opened = [Run(folder) for folder in folders if (folder / CONFIG).is_file()]
+    for folder in folders:
+        if not (folder / CONFIG).is_file():
+            click.echo(f"{folder} holds no run, and is left out", err=True)
+    if not opened:
+        raise InvalidInput("none of these folders holds a run: they lie where --out said")
     click.echo(compared(opened, last))
     if plot is not None:
         click.echo(draw({run.folder.name: run.metrics() for run in opened}, plot))
@@ -143,8 +159,9 @@ def _train(agent: str, given: Mapping[str, Any], **frozen: Path | None) -> Path:
     reporters(config.report)
     if config.vllm:
         vllm_extra()
+    _check_frozen(config, given["data"], frozen)
     run, start = Run(given["out"]), _start(given["start"], config)
-    about = {name: None if given[name] is None else str(given[name]) for name in ("data", "split", "teacher")}
+    about = {name: None if given[name] is None else str(given[name]) for name in ("data", "split", "teacher", "window")}
     about["start"] = None if start is None else adapter_name(start) if start.is_file() else str(start)
     run.claim(config, {**about, "frozen": {step: str(folder) for step, folder in frozen.items() if folder}})
     teacher = open_llm(given["teacher"], (), untrained=False) if given["teacher"] else None
@@ -175,6 +192,14 @@ def _train(agent: str, given: Mapping[str, Any], **frozen: Path | None) -> Path:
     return adapter
 
 
+def _check_frozen(config: TrainConfig, data: str, frozen: Mapping[str, Path | None]) -> None:
+    """Raises InvalidInput where the agent that is not trained would not play."""
+    if config.algo == "sft" and any(frozen.values()):
+        raise InvalidInput("nobody else plays while an agent is cloned: leave its adapter out")
+    if data.startswith("jsonl:") and frozen.get("manage"):
+        raise InvalidInput("the samples of a file were made by their manager: leave --manager-adapter out")
+
+
 def _reinforce(
     config: TrainConfig,
     run: Any,
@@ -184,6 +209,8 @@ def _reinforce(
     given: Mapping[str, Any],
     progress: Any,
 ) -> Path:
+    from accelerate import PartialState
+
     from memory_r1.train.learn import learn, prepared
     from memory_r1.train.policy import Policy
     from memory_r1.train.samples import RememberedTexts, Remembering
@@ -205,7 +232,7 @@ def _reinforce(
             llm = EmbeddedLLM(served, adapters={step: folder}, context_tokens=config.context, parallel=1)
             return Remembering(llm)  # most banks of a group are alike, and so are the questions put to them
         if config.lora.rank == 0:
-            plays = base_of(config.model if folder is None else str(folder))[0].to(model.device)
+            plays = base_of(config.model if folder is None else str(folder))[0].to(PartialState().device)
         elif folder is not None:
             model.load_adapter(folder, step, is_trainable=False)
             name = step
@@ -240,7 +267,7 @@ def _clone(
     given: Mapping[str, Any],
     progress: Any,
 ) -> Path:
-    del frozen
+    del frozen  # _check_frozen: there is none
     from memory_r1.train.learn import prepared
     from memory_r1.train.sft import Pair, balanced, clone, teacher_pairs
     from memory_r1.train.sources import gold_pairs, samples_for, task_of
@@ -251,10 +278,18 @@ def _clone(
             pairs = [Pair(*one) for one in bar]
     elif teacher is None:
         raise InvalidInput(f"{given['data']} needs a --teacher to be cloned")
+    elif config.agent == "extractor":
+        raise InvalidInput(
+            "the extractor is cloned from examples: `memory-r1 train examples --step extract` makes them"
+        )
     else:
         kept, options = run.folder / "samples.jsonl", {"split": given["split"], "window": given["window"]}
         samples = samples_for(given["data"], config, embedder, kept, teacher=teacher, **options)
-        pairs = list(teacher_pairs(task_of(samples, config, embedder), teacher))
+        skipped: Counter[str] = Counter()
+        pairs = list(teacher_pairs(task_of(samples, config, embedder), teacher, skipped=skipped))
+        if skipped:
+            left_out = ", ".join(f"{count} {why}" for why, count in skipped.most_common())
+            click.echo(f"the teacher's replies that are not learned: {left_out}", err=True)
     base, tokenizer = base_of(config.model, bf16=config.bf16 and config.lora.rank > 0)
     model, _ = prepared(base, replace(config, algo="sft"), given["start"])
     return clone(config, run, model, tokenizer, balanced(pairs) if config.balance else pairs, progress=progress)

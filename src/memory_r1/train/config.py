@@ -145,8 +145,12 @@ class TrainConfig:
             raise InvalidInput("keep must be at least 2, so that one checkpoint is whole while the next is written")
         if self.vllm and self.algo == "sft":
             raise InvalidInput("vllm samples replies; sft samples none")
-        if self.save_every % self.epochs:
-            raise InvalidInput("save_every must be a multiple of epochs: a run resumes where episodes are played")
+        if self.save_every % self.epochs or self.steps % self.epochs:
+            raise InvalidInput(
+                "save_every and steps must be multiples of epochs: a run resumes where episodes are played"
+            )
+        if self.max_grad_norm <= 0:
+            raise InvalidInput("max_grad_norm must be above 0; a large one clips nothing")
 
     @property
     def segmented(self) -> bool:
@@ -171,18 +175,19 @@ def load_config(path: Path | None = None, overrides: Iterable[str] = (), **given
 
     Raises InvalidInput for a setting that is not there or of another kind, naming those that are.
     """
-    config = TrainConfig()
+    settings: dict[str, Any] = {}
     if path is not None:
         try:
-            config = changed(config, tomllib.loads(path.read_text(encoding="utf-8")))
+            settings = tomllib.loads(path.read_text(encoding="utf-8"))
         except tomllib.TOMLDecodeError as error:
             raise InvalidInput(f"{path.name} is not TOML: {error}") from error
     for override in overrides:
         name, sign, text = override.partition("=")
         if not sign:
             raise InvalidInput(f"{override!r} must be NAME=VALUE")
-        config = changed(config, _nested(name.strip(), _value(text.strip())))
-    return changed(config, {name: value for name, value in given.items() if value is not None})
+        settings = _merged(settings, _nested(name.strip(), _value(text.strip())))
+    # All at once, since some settings are checked against others.
+    return changed(TrainConfig(), settings | {name: value for name, value in given.items() if value is not None})
 
 
 def config_of(state: Mapping[str, Any]) -> TrainConfig:
@@ -218,6 +223,15 @@ def _checked(name: str, value: Any, before: Any, hint: Any) -> Any:
     if type(value) is not type(before):
         raise InvalidInput(f"{name} must be {type(before).__name__}, such as {before!r}, not {value!r}")
     return value
+
+
+def _merged(settings: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(settings)
+    for name, value in more.items():
+        before = merged.get(name)
+        both = isinstance(before, Mapping) and isinstance(value, Mapping)
+        merged[name] = _merged(before, value) if both else value  # type: ignore[arg-type]
+    return merged
 
 
 def _nested(name: str, value: Any) -> dict[str, Any]:

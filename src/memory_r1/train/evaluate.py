@@ -12,10 +12,12 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from memory_r1.answer import parse_answer
+from memory_r1.bank.terms import words
 from memory_r1.bench.metrics import abstained, exact_match, f1
 from memory_r1.bench.results import provenance
 from memory_r1.bench.statistics import interval, means_by, micro_mean, paired_difference
@@ -23,15 +25,15 @@ from memory_r1.embed import Embedder
 from memory_r1.errors import InvalidInput
 from memory_r1.files import read_json
 from memory_r1.flow import LLM
-from memory_r1.manager import parse_facts
+from memory_r1.manager import UNREADABLE, parse_facts, parse_operation
 from memory_r1.replies import json_object
 from memory_r1.train.examples import Placed
 from memory_r1.train.generate import SESSIONS, dialogues
 from memory_r1.train.rewards import overlap
-from memory_r1.train.teacher import RETRIEVED, Example, same_decision, taught
+from memory_r1.train.teacher import RETRIEVED, Example, taught
 from memory_r1.train.wording import Split
 from memory_r1.train.world import UNANSWERABLE
-from memory_r1.types import KINDS, Prompt, Reply, Step
+from memory_r1.types import Fact, MemoryEntry, Prompt, Reply, Scope, Step
 
 MEASURES: dict[Step, str] = {"extract": "facts", "manage": "decision", "answer": "right"}
 """The figure by which each step is mostly judged."""
@@ -118,14 +120,26 @@ def _matching(found: Sequence[str], gold: Sequence[str]) -> float:
 
 
 def _decision(example: Example, reply: str) -> dict[str, float]:
-    gold, found = json.loads(example.reply), json_object(reply) or {}
-    same = found.get("operation") == gold["operation"]
+    """By what the product does: an UPDATE that it would not apply is none."""
+    fact, related = _shown(example.prompt.messages[-1].content)
+    gold, done = (parse_operation(Reply(text), fact, related) for text in (example.reply, reply))
+    readable = done.provenance.reason not in UNREADABLE
+    same = readable and done.kind == gold.kind
     measured = {
-        "decision": float(same_decision(example.reply, reply)),
+        "decision": float(same and (done.entry == gold.entry or gold.kind == "NOOP")),
         "operation": float(same),
-        "readable": float(found.get("operation") in KINDS),
+        "readable": float(readable),
     }
-    return measured | ({"text": f1(str(found.get("text", "")), gold["text"])} if same and "text" in gold else {})
+    return measured | ({"text": f1(done.text, gold.text)} if same and done.text and gold.text else {})
+
+
+def _shown(asked: str) -> tuple[Fact, list[MemoryEntry]]:
+    """The fact and the memories of a manager's prompt. A fact begins with the name of the person that it is about."""
+    memories, _, told = asked.partition("\nNew fact: ")
+    texts = [line.partition(". ")[2] for line in memories.splitlines()[1:]]
+    now = datetime(1970, 1, 1, tzinfo=UTC)  # shown nowhere
+    related = [MemoryEntry(str(place), text, Scope(user_id="graded"), now, now, 0) for place, text in enumerate(texts)]
+    return Fact(told, next(iter(words(told)), None)), related
 
 
 def _answer(example: Example, reply: str) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import threading
@@ -31,16 +32,18 @@ from memory_r1.types import Step
 def prepared(base: Any, config: TrainConfig, start: Path | None = None) -> tuple[Any, Critic | None]:
     """(the model that learns, PPO's critic). `start` is the folder of an adapter to begin from.
 
-    Raises AdapterMismatch when that adapter is not of this model.
+    Raises AdapterMismatch when that adapter is not of this model, InvalidInput when its settings are not `config.lora`.
     """
     torch.manual_seed(config.seed)
     lora = lora_config(config)
     critic = critic_of(base, lora) if config.algo == "ppo" else None
     if start is not None:
         try:
-            return PeftModel.from_pretrained(base, start, is_trainable=True), critic
+            learner = PeftModel.from_pretrained(base, start, is_trainable=True)
         except (ValueError, RuntimeError, OSError, KeyError) as error:
             raise AdapterMismatch(f"the adapter {start} cannot be trained on {config.model}: {error}") from error
+        _check_lora(learner.peft_config["default"], config)
+        return learner, critic
     return (get_peft_model(base, lora) if lora else base), critic
 
 
@@ -62,6 +65,17 @@ def greedy(base: Any, tokenizer: Any, adapters: Mapping[Step, Path], **limits: A
         step: Policy(model, tokenizer, temperature=0, adapter=step, name="trained", **limits) for step in adapters
     }
     return Roles(Policy(model, tokenizer, temperature=0, adapter="", name="trained", **limits), players)
+
+
+def _check_lora(begun: Any, config: TrainConfig) -> None:
+    """Raises InvalidInput when the settings are not those of the adapter that training begins from."""
+    settings = config.lora
+    if (begun.r, begun.lora_alpha, set(begun.target_modules)) != (settings.rank, settings.alpha, set(settings.targets)):
+        targets = json.dumps(sorted(begun.target_modules))
+        raise InvalidInput(
+            "the adapter to begin from has other settings; give "
+            f"--set lora.rank={begun.r} --set lora.alpha={begun.lora_alpha} --set 'lora.targets={targets}'"
+        )
 
 
 def lora_config(config: TrainConfig) -> LoraConfig | None:
@@ -154,6 +168,11 @@ class Keeper(TrainerCallback):  # type: ignore[misc]
     def __init__(self, run: Run, progress: Progress, epochs: int) -> None:
         self._run, self._progress, self._epochs = run, progress, epochs
         self.stopped = False
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """A checkpoint has the interval of the run that wrote it, which would win over this run's."""
+        del control
+        state.save_steps = args.save_steps
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any) -> None:
         del args, control

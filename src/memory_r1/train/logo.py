@@ -47,6 +47,7 @@ class LoGoTrainer(GroupGRPOTrainer):
     def _align(self, batches: Sequence[dict[str, Any]]) -> None:
         """Leave out replies without an advantage, and put those to the same prompt side by side."""
         for batch in batches:
+            batch["rows"] = len(batch["episode"])
             prompts: dict[tuple[int, ...], int] = {}
             for row in batch["prompt_ids"].tolist():
                 prompts.setdefault(tuple(row), len(prompts))
@@ -60,11 +61,11 @@ class LoGoTrainer(GroupGRPOTrainer):
         """TRL's loss, a pass at a time; all but the last are propagated back here."""
         if not inputs["active"]:
             return super()._compute_loss(model, inputs)
-        rows, before = len(inputs["episode"]), torch.zeros((), device=self.args.device)
+        before = torch.zeros((), device=self.args.device)
         passes = list(_passes(inputs, self.config.logo.rows))
         for number, part in enumerate(passes, 1):
-            # "dapo" divides by the step's tokens, the others by the rows that they are given.
-            share = 1.0 if self.loss_type == "dapo" else len(part["episode"]) / rows
+            # "dapo" divides by the step's tokens, the others by the rows that they are given: by all there were, here.
+            share = 1.0 if self.loss_type == "dapo" else len(part["episode"]) / inputs["rows"]
             loss = super()._compute_loss(model, part) * share
             if number < len(passes):
                 self.accelerator.backward(loss)

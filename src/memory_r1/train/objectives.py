@@ -49,7 +49,7 @@ def gae_BT(
     Tokens outside the mask are skipped wherever they are, not bootstrapped through.
     """
     advantages_BT = torch.zeros_like(values_BT)
-    advantage_B, value_B = torch.zeros_like(values_BT[:, 0]), torch.zeros_like(values_BT[:, 0])
+    advantage_B, value_B = values_BT.new_zeros(len(values_BT)), values_BT.new_zeros(len(values_BT))
     for t in reversed(range(values_BT.shape[1])):
         there_B = mask_BT[:, t].bool()
         delta_B = rewards_BT[:, t] + gamma * value_B - values_BT[:, t]

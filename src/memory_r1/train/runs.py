@@ -22,7 +22,7 @@ from typing import Any
 
 from memory_r1.bench.results import provenance, pyplot, table
 from memory_r1.errors import CheckpointFailed, InvalidInput
-from memory_r1.files import json_lines, read_json
+from memory_r1.files import read_json
 from memory_r1.train.config import TrainConfig, config_of
 
 CONFIG, METRICS, TRANSCRIPTS = "config.json", "metrics.jsonl", "transcripts.jsonl"
@@ -109,7 +109,7 @@ class Run:
 
     def metrics(self) -> list[dict[str, Any]]:
         path = self.folder / METRICS
-        return [row for _, row in json_lines(path, "metrics")] if path.exists() else []
+        return [json.loads(line) for line in whole_lines(path)] if path.exists() else []
 
     def plot(self) -> Path:
         """Draw curves.png. Raises InvalidInput without matplotlib."""

@@ -215,7 +215,8 @@ def answer_samples(
                     hits = retrieve(question.text, bank, SCOPE, k)
                     memories = tuple(known_of(hit.entry, writers) for hit in hits)
                     tells = (i for i, one in enumerate(memories) if not set(one.turns).isdisjoint(question.evidence))
-                    yield AnswerSample(question.id, asked_of(question), memories, tuple(tells))
+                    supporting = tuple(tells) if question.answerable else ()  # else evidence tells of something alike
+                    yield AnswerSample(question.id, asked_of(question), memories, supporting)
 
 
 def linked_to(dialogue: Dialogue, questions: Iterable[Question], link: Link) -> dict[str | None, list[Question]]:

@@ -57,15 +57,17 @@ def segment_samples(
     turns: int,
     window: int = 50,
     related: int = RELATED,
+    unanswerable: bool = False,
 ) -> Iterator[SegmentSample]:
     """Each dialogue in segments of `turns` turns, those left out after which no question can be answered.
 
     A question is answerable after the last turn of its evidence. The bank before a segment is what `llm`, greedy, makes
-    of the `window` turns before it; the earlier questions are those whose whole evidence lies there.
+    of the `window` turns before it; the earlier questions are those whose whole evidence lies there. `unanswerable`
+    also asks what nothing answers any more after a turn.
     """
     teacher = Remembering(llm)
     for dialogue in data.dialogues:
-        linked = linked_to(dialogue, data.answerable, "last")
+        linked = linked_to(dialogue, data.questions if unanswerable else data.answerable, "last")
         for start in range(0, len(dialogue.turns), turns):
             segment = dialogue.turns[start : start + turns]
             if not any(turn.id in linked for turn in segment):

@@ -6,6 +6,7 @@ the prompts of a micro-batch begin with alike, such as the manager's instruction
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import cycle, islice
 from pathlib import Path
@@ -61,16 +62,23 @@ def shared_length(rows: Sequence[Sequence[int]], learned: Sequence[int]) -> int:
     return next((place for place in range(most) if len({row[place] for row in rows}) > 1), most)
 
 
-def teacher_pairs(task: Task, teacher: LLM, *, at_least: float | None = None) -> Iterator[Pair]:
+def teacher_pairs(
+    task: Task, teacher: LLM, *, at_least: float | None = None, skipped: Counter[str] | None = None
+) -> Iterator[Pair]:
     """Every exchange of the trained step when a teacher plays each sample once.
 
-    `at_least` keeps only episodes with such a reward: what the teacher got wrong is not learned.
+    `at_least` keeps only episodes with such a reward: what the teacher got wrong is not learned. Nor is a reply that
+    was cut off, or is no JSON, or that there was no room for: `skipped` counts those by why.
     """
+    skipped = Counter() if skipped is None else skipped
     for place in range(len(task)):
         [rollout] = play(task.maker(place), 1, teacher, task.step)
         if at_least is None or rollout.reward.total >= at_least:
             for prompt, reply in rollout.exchanges:
-                yield Pair(prompt, reply.text)
+                if reply.stop == "end" and json_object(reply.text) is not None:
+                    yield Pair(prompt, reply.text)
+                else:
+                    skipped["unreadable" if reply.stop == "end" else reply.stop] += 1
 
 
 def balanced(pairs: Sequence[Pair]) -> list[Pair]:

@@ -21,7 +21,7 @@ from memory_r1.embed import Embedder
 from memory_r1.errors import InvalidInput
 from memory_r1.files import remedy
 from memory_r1.flow import LLM, Roles
-from memory_r1.manager import manager_prompt
+from memory_r1.manager import UNDECIDED, manager_prompt
 from memory_r1.train.config import STEP_OF, TrainConfig
 from memory_r1.train.episodes import AnswerTask, ManagerTask, Task
 from memory_r1.train.examples import read_examples
@@ -41,13 +41,15 @@ from memory_r1.train.teacher import examples
 from memory_r1.types import KINDS, Message, Prompt, Reply, Step
 
 DIALOGUES = 200
+WINDOW = 50  # turns
 WHOLE = 1_000_000  # turns: a generated dialogue's gold knows every turn before, not a window of them
 
 
 class Reciting:
     """An LLM that gives to each prompt the reply it was told; to another, that there is nothing to do but add.
 
-    `missed` counts, by step, the prompts that it was told nothing about.
+    The latter is right where the entry that a fact is about is not shown: what is not seen cannot be changed. `missed`
+    counts, by step, the prompts that it was told nothing about.
     """
 
     def __init__(self, told: Iterable[tuple[Prompt, str]]) -> None:
@@ -66,7 +68,7 @@ class Reciting:
 
 def opened(given: str, config: TrainConfig, embedder: Embedder, split: str = "all") -> tuple[Dataset, LLM | None]:
     """(the data set, its own gold as a teacher where it has one). Raises InvalidInput for dialogues of a test split."""
-    kind, _, rest = given.partition(":")
+    kind, _, _ = given.partition(":")
     if kind != "synthetic":
         whole = open_dataset(given)
         chosen = whole.split(split)
@@ -76,12 +78,18 @@ def opened(given: str, config: TrainConfig, embedder: Embedder, split: str = "al
                 "give --split train or validation"
             )
         return chosen, None
-    if rest and not rest.isdigit():
-        raise InvalidInput(f"{given!r} must be synthetic or synthetic:NUMBER of dialogues")
-    count = int(rest or DIALOGUES)
+    count = _dialogues(given)
     gold = examples("train", config.seed, embedder, count=count, related=config.related, retrieved=config.retrieved)
     told = [(one.prompt, one.reply) for one in gold]
     return dataset(dialogues("train", config.seed, count)), Reciting(told)
+
+
+def _dialogues(given: str) -> int:
+    """How many synthetic[:N] asks for."""
+    number = given.partition(":")[2]
+    if number and not number.isdigit():
+        raise InvalidInput(f"{given!r} must be synthetic or synthetic:NUMBER of dialogues")
+    return int(number or DIALOGUES)
 
 
 def samples_for(
@@ -93,11 +101,12 @@ def samples_for(
     teacher: LLM | None,
     manager: LLM | None = None,
     split: str = "all",
-    window: int = 50,
+    window: int | None = None,
 ) -> list[Sample]:
     """The samples of the agent that is trained, made once and then read from the file `kept`.
 
-    Dialogues are read by `teacher`, or by their own gold; `manager` decides in its place where one is given.
+    Dialogues are read by `teacher`, or by their own gold; `manager` decides in its place where one is given. The bank
+    before a turn is made from the `window` turns before it; by default all where gold reads them, else WINDOW.
     """
     if given.startswith("jsonl:"):
         with remedy("samples are what an earlier run wrote into its folder's samples.jsonl"):
@@ -110,8 +119,9 @@ def samples_for(
         if manager is not None:
             reader = Roles(reader, {"manage": manager})
         if config.agent == "manager":
-            window = WHOLE if gold is not None and teacher is None else window
-            made = _managing(data, reader, embedder, config, window)
+            by_gold = gold is not None and teacher is None
+            before = window if window is not None else WHOLE if by_gold else WINDOW
+            made = _managing(data, reader, embedder, config, before)
         else:
             shown: dict[str, Any] = {"k": config.retrieved, "related": config.related, "keep_turns": config.keep_turns}
             made = answer_samples(data, reader, embedder, unanswerable=config.unanswerable, **shown)
@@ -124,8 +134,9 @@ def samples_for(
 def _managing(data: Dataset, reader: LLM, embedder: Embedder, config: TrainConfig, window: int) -> Iterator[Sample]:
     related = config.related
     if config.segmented:
-        return segment_samples(data, reader, embedder, turns=config.logo.turns, window=window, related=related)
-    asked: dict[str, Any] = {"guarded": config.guarded, "unanswerable": config.unanswerable}
+        asked: dict[str, Any] = {"turns": config.logo.turns, "unanswerable": config.unanswerable}
+        return segment_samples(data, reader, embedder, window=window, related=related, **asked)
+    asked = {"guarded": config.guarded, "unanswerable": config.unanswerable}
     return manager_samples(data, reader, embedder, window=window, related=related, **asked)
 
 
@@ -161,7 +172,7 @@ def gold_pairs(given: str, config: TrainConfig, embedder: Embedder) -> Iterator[
         with MemoryBank(Path(rest), embedder=embedder) as bank:
             yield from logged_pairs(bank, config.related)
         return
-    count = int(rest or DIALOGUES)
+    count = _dialogues(given)
     shown: dict[str, Any] = {
         "related": config.related,
         "retrieved": config.retrieved,
@@ -175,13 +186,15 @@ def gold_pairs(given: str, config: TrainConfig, embedder: Embedder) -> Iterator[
 def logged_pairs(bank: MemoryBank, related: int) -> Iterator[tuple[Prompt, str]]:
     """What was decided in a bank, as the manager would be asked it: people's undoings are left out with what they undo.
 
-    Also left out is what no model had to decide, an UPDATE that changes no word, and a decision about an entry that
-    would not have been shown.
+    Also left out is what no manager decided (a duplicate, a reply that could not be read or followed), an UPDATE that
+    changes no word, and a decision about an entry that would not have been shown.
     """
     log = bank.log()
     undone = {one.undoes for one in log if one.undoes is not None}
     for one in log:
         if one.fact is None or one.scope is None or one.kind not in KINDS or one.id in undone:
+            continue
+        if one.provenance.reason in UNDECIDED:
             continue
         with bank.as_of(one.time - timedelta(microseconds=1), one.scope) as before:
             shown = before.related(one.fact, one.scope, related)

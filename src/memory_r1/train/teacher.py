@@ -16,7 +16,6 @@ from memory_r1.answer import answer_prompt, retrieve
 from memory_r1.bank import MemoryBank
 from memory_r1.embed import Embedder
 from memory_r1.manager import RELATED, duplicate, extract_prompt, manager_prompt
-from memory_r1.replies import json_object
 from memory_r1.train.generate import SESSIONS, Generated, Told, dialogues
 from memory_r1.train.wording import Split
 from memory_r1.train.world import UNANSWERABLE
@@ -186,12 +185,6 @@ def taught(
         gold.close()
         if skipped is not None:
             skipped.update(gold.skipped)
-
-
-def same_decision(gold: str, given: str) -> bool:
-    """Whether a Memory Manager's reply does what the gold reply does: the same operation, on the same entry."""
-    wanted, found = json_object(gold) or {}, json_object(given) or {}
-    return bool(wanted) and all(wanted.get(name) == found.get(name) for name in ("operation", "index"))
 
 
 def _json(**reply: Any) -> str:
