@@ -51,9 +51,11 @@ DIALOGUES = {
     ),
     "locomo-validation-smollm2-turns": (
         "Turns beside memories",
-        "The whole validation dialogue, SmolLM2-135M (Q8_0), one reading of it (*halves* below), ten a question:\n"
-        "*as-said* with the adapters that ship, *retrained* with an Answer Agent that learned on from turns, as\n"
-        "above.",
+        "The whole validation dialogue, SmolLM2-135M (Q8_0), ten a question. One reading of it (*halves* below) by\n"
+        "the adapters that shipped before: *as-said*, *dated* with what relative dates mean and replies found by what\n"
+        "they reply to, *retrained* with an Answer Agent that learned on from generated turns. *ships*: read by the\n"
+        "manager that ships, which merges less. *locomo*: extractor and Answer Agent learned on from the train\n"
+        "dialogue (`scripts/train_locomo.sh`), which do not ship.",
     ),
     "locomo-train-smollm2-turns": (
         "An Answer Agent that learned on from turns",
@@ -94,7 +96,9 @@ GRADED = {
         "held-out-warm-manager": "cloned, 50 steps",
         "held-out-manager-grpo-0": "the same, then GRPO, 11 steps, seed 0",
         "held-out-manager-ppo-0": "the same, then PPO, 5 steps, seed 0",
-        "held-out-manager": "cloned, 600 steps (ships)",
+        "held-out-manager": "cloned, 600 steps",
+        "held-out-absent-manager": "then 50 steps (ships); worlds with remarks, a fifth of the decisions without the "
+        "memory that they are about, under the schema",
     },
     "answer": {
         "answer-untrained": "untrained, under the schema",

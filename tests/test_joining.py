@@ -12,6 +12,7 @@ from memory_r1.train.generate import dialogues
     ("memory", "fact", "text"),
     [
         ("Ann has a dog, Buddy.", "Ann has a second dog, Scout.", "Ann has two dogs, Buddy and Scout."),
+        ("Ann has a dog, Buddy.", "Ann has a second dog, Scout.", "Ann has 2 dogs, Buddy and Scout."),
         ("Ann lives in Rome.", "Ann moved to Oslo (May 2026).", "Ann moved from Rome to Oslo in May 2026."),
         ("Ann is a nurse at the harbour clinic.", "Ann teaches first aid.", "Ann teaches first aid; she was a nurse."),
         ("Ann's rent is 900.", "Ann's rent went up to 950.", "Ann's rent is 950."),
@@ -30,6 +31,7 @@ def test_a_text_that_tells_of_both_joins_them(memory: str, fact: str, text: str)
         ("Ann rides a bike.", "Ann baked a plum cake.", "Ann baked a plum cake.", "loses"),
         ("Ann rides a bike.", "Ann baked a plum cake.", "Ann rides a bike.", "loses"),
         ("Ann rides a bike.", "Ann rides a horse.", "Ann rides a bike and a horse since 2019.", "invents"),
+        ("Ann rides a bike.", "Ann rides a horse.", "Ann rides a bike and a horse for 3 years.", "invents"),
         ("Ann rides a bike.", "Ann rides a horse.", "Ann rides a bike and a horse, Shadow.", "invents"),
         ("Ann rides a bike.", "Ann rides a horse.", "Ann rides, paints, cooks, sings and dances well.", "invents"),
         ("Ann has a dog.", "Ann bought seed.", "Ann's dog Ann bought seed, Rex.", "invents"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Set
+from itertools import pairwise
 from typing import Literal
 
 from memory_r1.bank.terms import words
@@ -28,9 +29,10 @@ def flaw(text: str, memory: str, fact: str, speaker: str | None) -> Literal["inv
     """What is wrong with `text` in the place of `memory`, given a fact about the speaker."""
     of_either = {*words(memory), *words(fact), *words(speaker or "")}
     said = words(text)
-    own = [word for word in said if not _among(word, of_either)]
     names = {word for name in _NAME.findall(text) for word in words(name)}
-    if len(own) > OWN * len(said) or any(word.isdigit() or word in names for word in own):
+    own = [(word, after) for word, after in pairwise([*said, ""]) if not _among(word, of_either)]
+    counted = {word for word, after in own if len(word) == 1 and _among(after, of_either)}  # "2 dogs"
+    if len(own) > OWN * len(said) or any(word in names or (word.isdigit() and word not in counted) for word, _ in own):
         return "invents"
     if min(_kept(memory, set(said), speaker), _kept(fact, set(said), speaker)) < KEPT:
         return "loses"
