@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains the extractor and the Answer Agent on from what ships, by LoCoMo's train dialogue: what its annotators noted of each
-# turn, and its questions. The result is CC BY-NC as LoCoMo is, and is not what ships. About 40 minutes on two quiet cores.
+# turn, and its questions. The result is CC BY-NC as LoCoMo is, and is not what ships. About 35 minutes on two cores.
 #
 #   scripts/train_locomo.sh locomo10.json OUT
 #   memory-r1 bench run memory-r1-turns --data locomo:locomo10.json --split validation --k 10 --out runs/tuned \
