@@ -212,7 +212,8 @@ def picture(path: Path) -> None:
 
 def _system(name: str, run: Run) -> list[str]:
     read = [one for one in (run.result.get("read") or {}).values() if one.get("turns")]
-    used = [step["prompt"] + step["completion"] for one in read for step in (one.get("tokens") or {}).values()]
+    spent = [each for one in read for each in (one.get("tokens") or {}).items()]
+    used = [step["prompt"] + step["completion"] for name, step in spent if name != "embed"]
     turns = sum(one["turns"] for one in read)
     abstained = (run.scores.get("abstained") or {}).get("mean")
     return [

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from memory_r1.replies import complete_strings, json_object, position, sentence
+from memory_r1.replies import complete_strings, json_object, position, sentence, whole_objects
 
 
 @pytest.mark.parametrize(
@@ -58,6 +58,20 @@ def test_a_reply_made_to_be_slow_is_not(unit: str) -> None:
 )
 def test_the_whole_strings_of_an_array_that_was_cut_off_are_kept(text: str, expected: list[str]) -> None:
     assert complete_strings(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"calls": [{"a": 1}, {"b": {"c": 2}}, {"d": [', [{"a": 1}, {"b": {"c": 2}}]),
+        ('{"calls": [{"a": 1}, "b", {"c": 3}', [{"a": 1}]),
+        ('{"calls": [{"a', []),
+        ("[", []),
+        ("no array", []),
+    ],
+)
+def test_the_whole_objects_of_an_array_that_was_cut_off_are_kept(text: str, expected: list[dict[str, Any]]) -> None:
+    assert whole_objects(text) == expected
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,7 @@ class Roles:
         for i, prompt in enumerate(prompts):
             usage = self.usage.setdefault(prompt.step, Usage())
             usage.calls += 1
-            usage.prompt_tokens += replies[i].prompt_tokens
+            if replies[i].stop != "overflow":  # what is refused as too long is counted, and not read
+                usage.prompt_tokens += replies[i].prompt_tokens
             usage.completion_tokens += replies[i].completion_tokens
         return [replies[i] for i in range(len(prompts))]

@@ -9,6 +9,7 @@ from typing import Any
 
 _TRIES = 50  # each reads on to where the reply is broken: thousands of open brackets took a second
 _DECODER = json.JSONDecoder()
+_GAP = re.compile(r"[\s,]*")
 _STRING = re.compile(r'"(?:[^"\\\x00-\x1f]|\\.)*"')
 
 
@@ -35,6 +36,21 @@ def complete_strings(text: str) -> list[str]:
             value = json.loads(match.group())
         except ValueError:
             continue
+        found.append(value)
+    return found
+
+
+def whole_objects(text: str) -> list[dict[str, Any]]:
+    """The whole objects of an array that was cut off: '{"calls": [{"a": 1}, {"b' gives [{"a": 1}]."""
+    _, bracket, items = text.partition("[")
+    found, place = list[dict[str, Any]](), 0
+    while bracket:
+        try:
+            value, place = _DECODER.raw_decode(items, _GAP.match(items, place).end())  # type: ignore[union-attr]
+        except (ValueError, RecursionError):
+            break
+        if not isinstance(value, dict):
+            break
         found.append(value)
     return found
 

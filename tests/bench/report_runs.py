@@ -141,6 +141,7 @@ def reading(system: dict[str, Any], talk: dict[str, Any]) -> dict[str, Any]:
             "entries": turns,
             "memory_tokens": 31 * turns,
             "over_time": over_time,
+            "deviations": [] if system["find"] else ["the oldest turns are left out where the context is full"],
         }
     over_time = [
         {
@@ -188,7 +189,6 @@ def result(system: dict[str, Any], talks: list[dict[str, Any]]) -> dict[str, Any
             "k": 12 if system["find"] else None,
             "seed": 0,
             "distil": True,
-            "deviations": [] if system["find"] else ["the oldest turns are left out where the context is full"],
         },
         "read": {talk["sample_id"]: reading(system, talk) for talk in talks},
         "scores": summarise(records(system, talks), list(PRINTED), PRINTED, seed=0),

@@ -11,9 +11,18 @@ from memory_r1.bench.causes import Cause, cause
 EVIDENCE = ("D1:1", "D1:2")
 
 
-def record(f1: float, retrieved: str, used: tuple[int, ...] = (), known: bool = True) -> dict[str, Any]:
-    turns = retrieved.split()
-    return {"scores": {"f1": f1}, "retrieved": [{"turn": one} for one in turns], "used": list(used), "known": known}
+def record(
+    f1: float, retrieved: str, used: tuple[int, ...] = (), known: bool = True, dropped: int = 0
+) -> dict[str, Any]:
+    """Of memories by their turns: "D1:1+D1:2" is one made of two."""
+    memories = [one.split("+") for one in retrieved.split()]
+    return {
+        "scores": {"f1": f1},
+        "retrieved": [{"turn": turns[0]} | ({"turns": turns} if len(turns) > 1 else {}) for turns in memories],
+        "used": list(used),
+        "known": known,
+        "dropped": dropped,
+    }
 
 
 @pytest.mark.parametrize(
@@ -25,6 +34,9 @@ def record(f1: float, retrieved: str, used: tuple[int, ...] = (), known: bool = 
         (record(0.4, "D9:9 D1:2", (0,)), "not kept"),
         (record(0.4, "D9:9 D1:2", (0, 1)), "found in part"),
         (record(0.4, "D1:1 D1:2", (0,)), "answered wrong"),
+        (record(0.4, "D9:9 D1:1", (0,), dropped=1), "not shown"),
+        (record(0.4, "D1:1 D1:2", (0,), dropped=1), "found in part"),
+        (record(0.4, "D0:1+D1:2 D1:1", (0,)), "answered wrong"),
     ],
 )
 def test_the_first_step_that_lost_the_answer_is_its_cause(answered: dict[str, Any], expected: Cause) -> None:

@@ -60,7 +60,7 @@ def test_what_is_left_of_a_data_set_can_be_split_again() -> None:
 def test_a_split_or_a_dialogue_that_is_not_there_is_answered_with_what_is() -> None:
     with pytest.raises(InvalidInput, match=r"^tiny has no split 'dev'; it has train, test, all$"):
         DATA.split("dev")
-    with pytest.raises(InvalidInput, match=r"^tiny has no dialogue c, d$"):
+    with pytest.raises(InvalidInput, match=r"^no dialogue c, d in this part of tiny; it has a, b$"):
         DATA.of(["d", "a", "c"])
 
 

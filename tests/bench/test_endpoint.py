@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from memory_r1.bench.endpoint import Endpoint, call_schema, calls_schema, forced_tools
+from memory_r1.errors import ModelUnavailable
 from memory_r1.testing import HashEmbedder
 
 SAVE = {"name": "save", "parameters": {"type": "object", "properties": {"text": {"type": "string"}}}}
@@ -76,10 +77,30 @@ def test_a_tool_that_must_be_called_is_called(endpoint: Endpoint, model: Scripte
     assert asked_for == {"name": "calls", "schema": calls_schema([tool["function"] for tool in TOOLS]), "strict": True}
 
 
-def test_a_call_that_was_cut_off_stays_text(endpoint: Endpoint, model: ScriptedChat) -> None:
-    model.text = '{"calls": [{"name": "save", "argu'
+def test_of_calls_that_were_cut_off_the_whole_ones_remain(endpoint: Endpoint, model: ScriptedChat) -> None:
+    whole = '{"calls": [{"name": "skip", "arguments": {}}, {"name": "save", "argu'
     body = {"messages": [{"role": "user", "content": "x"}], "tools": TOOLS, "tool_choice": "required"}
+    model.text = whole
+    (call,) = post(endpoint, "chat/completions", body).json()["choices"][0]["message"]["tool_calls"]
+    assert call["function"] == {"name": "skip", "arguments": "{}"}
+    model.text = '{"calls": [{"name": "save", "argu'
     assert post(endpoint, "chat/completions", body).json()["choices"][0]["message"]["content"] == model.text
+
+
+def test_a_model_that_failed_is_not_the_failure_of_the_system_that_asked(
+    endpoint: Endpoint, model: ScriptedChat
+) -> None:
+    endpoint.check()
+    works, model.chat = model.chat, fails  # type: ignore[method-assign]
+    assert post(endpoint, "chat/completions", {"messages": []}).status_code == 503
+    model.chat = works  # type: ignore[method-assign]
+    assert httpx.get(f"{endpoint.base_url}/models").status_code == 503
+    with pytest.raises(ModelUnavailable, match="out of memory"):
+        endpoint.check()
+
+
+def fails(_: Mapping[str, Any]) -> dict[str, Any]:
+    raise ModelUnavailable("out of memory")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 
 from memory_r1.bench.data import Dataset, Dialogue, Question, Session
 from memory_r1.bench.evaluate import Config, evaluate, judged, publish, read_records
+from memory_r1.bench.judge import judge_version
 from memory_r1.bench.records import published
 from memory_r1.bench.systems import Found, System
 from memory_r1.bench.systems.ours import MemoryR1
@@ -21,7 +22,7 @@ from memory_r1.bench.systems.rag import Rag
 from memory_r1.errors import InvalidInput
 from memory_r1.flow import Roles
 from memory_r1.testing import HashEmbedder, ScriptedLLM
-from memory_r1.types import Prompt, Turn
+from memory_r1.types import Prompt, Reply, Turn
 
 MAY = datetime(2023, 5, 8, tzinfo=UTC)
 SAID = ("I adopted a dog, Rex.", "I moved to Bern for work.", "Rex likes long walks.")
@@ -215,11 +216,39 @@ def test_no_gold_answer_reaches_a_prompt_but_a_judges(tmp_path: Path) -> None:
 def test_the_judge_grades_each_answer_once_and_an_unreadable_verdict_is_not_a_score(tmp_path: Path) -> None:
     evaluate(FullContext(), TOY, ScriptedLLM(model), tmp_path, config())
     llm = ScriptedLLM(lambda prompt: "?" if "Where did Bo" in prompt.messages[-1].content else model(prompt))
-    result = judged(tmp_path, TOY, llm, ["strict"], lambda *_: None)
+    result = judged(tmp_path, llm, "Big-9B", ["strict"], lambda *_: None)
     assert [record["scores"].get("judge_strict") for record in read_records(tmp_path)] == [1.0, None, None]
     strict = result["scores"]["metrics"]["judge_strict"]
     assert (strict["questions"], strict["unscored"], strict["micro"]) == (1, 1, 1.0)
-    judged(tmp_path, TOY, ScriptedLLM([]), ["strict"], lambda *_: None)
+    assert result["judge"] == {"judge_strict": f"Big-9B, {judge_version('strict')}"}
+    judged(tmp_path, ScriptedLLM([]), "Big-9B", ["strict"], lambda *_: None)
+
+
+def test_grades_of_two_judges_are_never_one_figure(tmp_path: Path) -> None:
+    evaluate(FullContext(), TOY, ScriptedLLM(model), tmp_path, config())
+    with pytest.raises(KeyboardInterrupt):
+        judged(tmp_path, Interrupted(1), "Big-9B", ["lenient"], lambda *_: None)
+    with pytest.raises(InvalidInput, match=r"was graded by Big-9B, judge_lenient@.*; delete its judgements\.jsonl"):
+        judged(tmp_path, ScriptedLLM(model), "Small-1B", ["lenient"], lambda *_: None)
+    judged(tmp_path, ScriptedLLM(model), "Big-9B", ["lenient"], lambda *_: None)
+
+
+def test_judging_leaves_what_a_result_says_of_its_answers(tmp_path: Path) -> None:
+    before = evaluate(FullContext(), TOY, ScriptedLLM(model), tmp_path, config())
+    before["date"], before["commit"] = "then", "an old one"
+    (tmp_path / "result.json").write_text(json.dumps(before))
+    after = judged(tmp_path, ScriptedLLM(model), "Big-9B", ["strict"], lambda *_: None)
+    assert {name for name in before if before[name] != after[name]} == {"scores"}
+    assert evaluate(FullContext(), TOY, ScriptedLLM([]), tmp_path, config()) == after
+
+
+def test_only_a_run_that_has_ended_and_has_its_text_is_judged(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"has no result\.json: give a run's own folder"):
+        judged(tmp_path, ScriptedLLM([]), "Big-9B", ["strict"], lambda *_: None)
+    evaluate(FullContext(), TOY, ScriptedLLM(model), tmp_path / "run", config())
+    published = publish(tmp_path / "run", tmp_path / "results")
+    with pytest.raises(InvalidInput, match="was published without the data's text"):
+        judged(published, ScriptedLLM([]), "Big-9B", ["strict"], lambda *_: None)
 
 
 def test_what_is_published_has_no_text_of_the_data_set(tmp_path: Path) -> None:
@@ -235,27 +264,113 @@ def test_what_is_published_has_no_text_of_the_data_set(tmp_path: Path) -> None:
     )
 
 
-def test_an_answer_that_repeats_a_turn_is_published_as_its_id() -> None:
+def test_an_answer_that_repeats_a_turn_or_the_question_or_its_gold_answer_is_published_as_its_name() -> None:
     turn = "Ann: I adopted a dog called Rex from the shelter in Bern last May."
-    record = {"text": "?", "gold": "Rex", "used": [], "retrieved": [{"text": turn, "turn": "1:1", "score": None}]}
+    text = "Why did Ann want to have a dog from there?"
+    gold = "because it had been found alone on a cold night"
+    record = {"text": text, "gold": gold, "used": [], "retrieved": [{"text": turn, "turn": "1:1", "score": None}]}
     answers = {
         "A dog called Rex from the shelter in Bern": "[words of 1:1]",
         "A dog called Rex from the shelter": "A dog called Rex from the shelter",
+        "Ann did want to have a dog from there": "Ann did want to have a dog from there",
+        "Ann want to have a dog from there, she says": "[words of the question]",
+        f"Since {gold}": "[words of the gold answer]",
         "Rex": "Rex",
     }
     assert {answer: published(record | {"answer": answer})["answer"] for answer in answers} == answers
 
 
 def test_a_run_that_has_not_ended_is_not_published(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match=r"has no result\.json yet"):
+    with pytest.raises(InvalidInput, match=r"has no result\.json: give a run's own folder, and let"):
         publish(tmp_path, tmp_path / "results")
+
+
+def test_publishing_overwrites_neither_the_run_nor_another_one(tmp_path: Path) -> None:
+    for parent, k in (("a", 2), ("b", 3)):
+        evaluate(NoMemory(), TOY, ScriptedLLM(model), tmp_path / parent / "run", config(k=k))
+    with pytest.raises(InvalidInput, match="would lose its text"):
+        publish(tmp_path / "a" / "run", tmp_path / "a")
+    publish(tmp_path / "a" / "run", tmp_path / "results")
+    publish(tmp_path / "a" / "run", tmp_path / "results")
+    with pytest.raises(InvalidInput, match="holds another run"):
+        publish(tmp_path / "b" / "run", tmp_path / "results")
+    assert read_records(tmp_path / "a" / "run")[0]["text"] == "Which dog did Ann adopt?"
+
+
+def test_another_file_under_the_same_name_is_another_run(tmp_path: Path) -> None:
+    evaluate(NoMemory(), TOY, ScriptedLLM(model), tmp_path, config(source="toy.json (sha256 1)"))
+    with pytest.raises(InvalidInput, match="another source"):
+        evaluate(NoMemory(), TOY, ScriptedLLM(model), tmp_path, config(source="toy.json (sha256 2)"))
+
+
+def test_a_second_process_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    class Meanwhile(NoMemory):
+        def read(self, dialogue: Dialogue, progress: Callable[[int], None]) -> None:
+            with pytest.raises(InvalidInput, match="another process is at work in"):
+                evaluate(NoMemory(), TOY, ScriptedLLM(model), tmp_path, config())
+            super().read(dialogue, progress)
+
+    evaluate(Meanwhile(), TOY, ScriptedLLM(model), tmp_path, config())
+    assert len(read_records(tmp_path)) == 3
+
+
+def test_a_bank_that_is_gone_answers_nothing_in_the_end(tmp_path: Path) -> None:
+    class Gone(FullContext):
+        repeatable = False
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(Gone(), TOY, Interrupted(2), tmp_path, config())
+    llm = ScriptedLLM(model)
+    evaluate(Gone(), TOY, llm, tmp_path, config())
+    assert (len(llm.prompts), len(read_records(tmp_path))) == (3, 3)
+
+
+def test_a_dialogue_that_nothing_is_asked_about_is_not_read(tmp_path: Path) -> None:
+    silent = replace(TOY, questions=TOY.questions[:0])
+    with pytest.raises(InvalidInput, match="no question is left of toy"):
+        evaluate(NoMemory(), silent, ScriptedLLM([]), tmp_path, config())
+    other = Dialogue("d2", ("Cy", "Di"), (Session(1, MAY, (Turn("Cy", "I grow figs.", MAY, "1:1"),)),))
+    two = replace(TOY, dialogues=(*TOY.dialogues, other))
+    assert list(evaluate(NoMemory(), two, ScriptedLLM(model), tmp_path, config())["read"]) == ["d1"]
+
+
+def test_what_was_refused_as_too_long_was_not_read(tmp_path: Path) -> None:
+    def small(prompt: Prompt) -> Reply:
+        tokens = 100 * len(prompt.messages[-1].content.splitlines())
+        if tokens > 400:
+            return Reply("", prompt_tokens=tokens, stop="overflow", context_tokens=600)
+        return Reply('{"keep": [], "answer": "unknown"}', prompt_tokens=tokens)
+
+    evaluate(FullContext(), TOY, ScriptedLLM(small), tmp_path, config(limit=1))
+    (record,) = read_records(tmp_path)
+    assert (record["dropped"], record["tokens"]["prompt"]) == (1, 400)
+
+
+def test_a_reply_that_says_nothing_does_not_abstain(tmp_path: Path) -> None:
+    evaluate(NoMemory(), TOY, ScriptedLLM(lambda _: ""), tmp_path, config())
+    assert [record["scores"].get("abstained") for record in read_records(tmp_path)] == [None, None, 0.0]
+
+
+def test_a_dialogue_may_have_any_name(tmp_path: Path) -> None:
+    name = "../team/ann"
+    data = Dataset(
+        "toy",
+        (replace(TOY.dialogues[0], id=name),),
+        (replace(TOY.questions[0], dialogue=name),),
+        TOY.categories,
+        {"all": (name,)},
+    )
+    system = MemoryR1(ScriptedLLM(model), HashEmbedder(), tmp_path / "run" / "banks")
+    evaluate(system, data, ScriptedLLM(model), tmp_path / "run", config(dialogues=(name,)))
+    system.close()
+    assert {path.name for path in tmp_path.rglob("*.db")} == {"..%2Fteam%2Fann.db", "lock.db"}
 
 
 def test_sessions_rank_as_their_best_turn_and_fill_the_same_budget() -> None:
     rag = Rag(HashEmbedder(), "bm25", "session")
     rag.read(TOY.dialogues[0], lambda _: None)
     question = TOY.questions[1]
-    assert [found.turn for found in rag.find(question, 1)] == ["1:1"]
+    assert [(found.turn, found.turns) for found in rag.find(question, 1)] == [("1:1", ("1:1", "1:2"))]
     whole = "Ann: I adopted a dog, Rex.\nBo: I moved to Bern for work."
     assert rag.find(question, 1)[0].text == whole
     rag.close()

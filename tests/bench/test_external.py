@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from datetime import datetime
@@ -101,6 +102,39 @@ def test_a_worker_reads_finds_and_tells_what_it_took(notes: External, tmp_path: 
     assert "KeyError: 'no such town'" in log(tmp_path)
 
 
+def test_words_that_bear_the_date_when_they_were_said_tell_what_yesterday_means(tmp_path: Path) -> None:
+    reply = {"memories": [{"text": "Ann moved yesterday.", name: "2023-05-08T13:56:00"} for name in ("said", "time")]}
+    code = f"for line in __import__('sys').stdin: print({json.dumps(json.dumps({'ok': reply}))}, flush=True)"
+    system = External("notes", [sys.executable, "-c", code], MODELS, tmp_path, len)
+    system.read(DIALOGUE, ignore)
+    assert system.find(question("When?"), 5) == [
+        Found("Ann moved yesterday (7 May 2023).", WHEN),
+        Found("Ann moved yesterday.", WHEN),
+    ]
+    system.close()
+
+
+def test_a_failure_of_the_model_ends_the_reading_though_the_system_swallows_it(tmp_path: Path) -> None:
+    def check() -> None:
+        raise ModelUnavailable("out of memory")
+
+    code = "for line in __import__('sys').stdin: print('{\"ok\": {}}', flush=True)"
+    system = External("notes", [sys.executable, "-c", code], MODELS, tmp_path, len, check)
+    with pytest.raises(ModelUnavailable, match="out of memory"):
+        system.read(DIALOGUE, ignore)
+    system.close()
+
+
+def test_a_worker_inherits_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENROUTER_API_KEY", "secret")
+    code = "import os\nfor line in __import__('sys').stdin: print(sorted(os.environ), '\\n{\"ok\": {}}', flush=True)"
+    system = External("notes", [sys.executable, "-c", code], MODELS, tmp_path, len)
+    system.read(DIALOGUE, ignore)
+    system.close()
+    assert "OPENROUTER_API_KEY" not in log(tmp_path)
+    assert "'NO_PROXY'" in log(tmp_path)
+
+
 def test_what_libraries_print_goes_to_the_log_and_corrupts_no_reply(notes: External, tmp_path: Path) -> None:
     notes.read(DIALOGUE, ignore)
     notes.close()
@@ -168,6 +202,6 @@ def test_a_system_that_is_not_set_up_names_the_command(tmp_path: Path, monkeypat
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(InvalidInput, match="run `memory-r1 bench setup langmem`"):
-        installed("langmem", MODELS, tmp_path, len)
+        installed("langmem", MODELS, tmp_path, len, lambda: None)
     with pytest.raises(InvalidInput, match="there are mem0-1, mem0-2"):
         environment("memgpt")

@@ -90,6 +90,7 @@ def talk(value: dict[str, Any]) -> Any:
             lambda v: talk(v)["questions"][0].update(evidence=["D9:1"]),
             "dialogue 1: question 0: its evidence 'D9:1' is no turn of the dialogue",
         ),
+        (lambda v: talk(v)["questions"][0].update(evidence=[["D1:1"]]), 'evidence must be a string, not ["D1:1"]'),
         (lambda v: talk(v)["questions"][1].pop("answer"), 'question 1: "answer" is missing; null says that'),
         (lambda v: talk(v)["questions"][1].update(answer=3), 'question 1: "answer" must be a string, not 3'),
         (lambda v: talk(v)["questions"][1].update(evidense=[]), "question 1: 'evidense' means nothing here"),

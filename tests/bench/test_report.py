@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ Every system: model Tiny-1B, embedder e5-small-int8, seed 0, distil yes.
 Not the same k: memory-r1, untrained: 12; RAG, hybrid, turns: 12; full context: none.
 Scores are per cent: F1 the paper's, over sets of lower-cased words; B1 BLEU-1, J the lenient judge.
 In brackets: 95 % intervals, questions resampled.
-full context deviates: the oldest turns are left out where the context is full
+full context deviates: the oldest turns are left out where the context is full.
 
 F1 / B1 / J
 system                         multi-hop            temporal         open-domain          single-hop             overall
@@ -54,11 +55,12 @@ RAG, hybrid, turns     1,354   1,336   18.7               2 / 2          1.34 / 
 full context          14,261  14,240   21.0                   -          1.33 / 1.81
 
 Remembering a dialogue
-system                entries  memory tokens  tokens a turn  s a turn  ADD / UPDATE / DELETE / NOOP  unreadable
---------------------  -------  -------------  -------------  --------  ----------------------------  ----------
-memory-r1, untrained       20            640            575      4.00               48 / 8 / 4 / 12           2
-RAG, hybrid, turns         24            744              0      0.01                             -           -
-full context               24            744              0      0.01                             -           -"""
+system                entries  memory tokens  tokens a turn  s a turn  ADD / UPDATE / DELETE / NOOP  unreadable  failed
+--------------------  -------  -------------  -------------  --------  ----------------------------  ----------  ------
+memory-r1, untrained       20            640            575      4.00               48 / 8 / 4 / 12           2       -
+RAG, hybrid, turns         24            744              0      0.01                             -           -       -
+full context               24            744              0      0.01                             -           -       -\
+"""
 
 
 @pytest.fixture
@@ -130,7 +132,7 @@ def test_with_the_data_the_tables_say_where_answers_go_wrong(folders: list[Path]
 def test_optional_parts_may_be_absent(folders: list[Path]) -> None:
     path = folders[2] / "result.json"
     result = json.loads(path.read_text(encoding="utf-8"))
-    del result["read"], result["versions"], result["machine"], result["config"]["deviations"]
+    del result["read"], result["versions"], result["machine"]
     for name in ("abstained", "unreadable", "answer_words", "tokens", "seconds"):
         del result["scores"][name]
     result["scores"]["metrics"]["f1"] = {
@@ -157,7 +159,7 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
     talks[0]["qa"][0] |= {"question": hostile, "answer": hostile}
     talks[0]["conversation"]["session_1"][0] |= {"text": hostile, "speaker": hostile}
     folders = report_runs.write_runs(tmp_path / "hostile", talks)
-    change(folders[0] / "result.json", title=hostile, deviations=[hostile])
+    change(folders[0] / "result.json", title=hostile, model=hostile)
     page = report.page(report.load(folders))
     page.encode("utf-8")
     assert Page(page).tags == Page(harmless).tags
@@ -189,7 +191,7 @@ def test_full_records_are_read_without_the_data(folders: list[Path]) -> None:
     record = json.loads((folders[0] / "records.jsonl").read_text(encoding="utf-8").splitlines()[1])
     shown = data["records"][0][1]
     assert [data["memories"][place] for place, _ in shown["retrieved"]] == [
-        {"dialogue": "talk-1"} | {name: one[name] for name in ("turn", "text", "time", "speaker")}
+        {"dialogue": "talk-1", "turns": ()} | {name: one[name] for name in ("turn", "text", "time", "speaker")}
         for one in record["retrieved"]
     ]
     assert [score for _, score in shown["retrieved"]] == [one["score"] for one in record["retrieved"]]
@@ -241,7 +243,7 @@ def test_runs_about_different_questions_are_refused(folders: list[Path]) -> None
         report.load(folders)
     assert str(caught.value) == (
         "RAG, hybrid, turns does not answer 4 of 24 questions that memory-r1, untrained answers (talk-2/8, talk-2/9, "
-        "talk-2/10, ...); compare runs made with the same --data, --split, --sessions and --limit"
+        "talk-2/10, ...); compare runs made with the same --data, --repairs, --split, --sessions and --limit"
     )
 
 
@@ -251,12 +253,72 @@ def test_runs_that_read_different_sessions_are_refused(folders: list[Path]) -> N
         report.load(folders)
 
 
+@pytest.mark.parametrize(
+    ("what", "others"), [("repaired", (True, False)), ("source", ("a.json (sha256 1)", "b.json (sha256 2)"))]
+)
+def test_runs_with_other_labels_or_of_another_file_are_refused(
+    folders: list[Path], what: str, others: tuple[Any, Any]
+) -> None:
+    for folder, value in zip(folders, (*others, others[1]), strict=True):
+        change(folder / "result.json", **{what: value})
+    with pytest.raises(InvalidInput, match=f"were not run on the same {what}"):
+        report.load(folders)
+
+
+def test_repaired_labels_and_adapters_are_told(folders: list[Path]) -> None:
+    for folder in folders:
+        change(folder / "result.json", repaired=True)
+    change(folders[0] / "result.json", about={"adapters": {"answer": "memory-r1-answer 1a2b"}})
+    lines = report.about(report.load(folders))
+    assert lines[1] == "Labels were repaired: gold answers and evidence are not all the data set's own."
+    assert lines[3] == (
+        "Not the same adapters: memory-r1, untrained: answer memory-r1-answer 1a2b; RAG, hybrid, turns: none; "
+        "full context: none."
+    )
+
+
+def test_a_judges_grades_stand_in_tables_and_records_with_its_name(folders: list[Path]) -> None:
+    path = folders[2] / "records.jsonl"
+    question = json.loads(path.read_text(encoding="utf-8").splitlines()[0])["question"]
+    line = {"question": question, "metric": "judge_lenient", "score": 1.0, "by": "Big-9B, judge@1"}
+    (folders[2] / "judgements.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")
+    result = json.loads((folders[2] / "result.json").read_text(encoding="utf-8"))
+    result["judge"] = {"judge_lenient": "Big-9B, judge@1"}
+    result["scores"]["metrics"]["judge_lenient"] = {"questions": 1, "unscored": 19, "micro": 1.0, "by_category": {}}
+    (folders[2] / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    runs = report.load(folders)
+    assert runs[2].records[question]["scores"]["judge_lenient"] == 1.0
+    assert "B1 BLEU-1, J the lenient judge (Big-9B, judge@1)." in "\n".join(report.about(runs))
+    assert {table.title: table.rows for table in report.tables(runs)}["Over all questions"][2][6] == "100.0 of 1"
+
+
+def test_a_question_is_shown_with_the_gold_answer_that_it_was_scored_by(folders: list[Path], tmp_path: Path) -> None:
+    talks = report_runs.dialogues()
+    talks[0]["qa"][1]["answer"] = "another gold answer"
+    (tmp_path / "other.json").write_text(json.dumps(talks), encoding="utf-8")
+    data = open_dataset(f"locomo:{tmp_path / 'other.json'}")
+    assert report.content(report.load(folders), data)["questions"][1]["gold"] == "two goats"
+
+
+def test_a_run_that_has_not_ended_is_said_so(folders: list[Path]) -> None:
+    (folders[0] / "result.json").unlink()
+    (folders[0] / "config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(InvalidInput, match="memory-r1 has not ended: the same `memory-r1 bench run` command goes on"):
+        report.load(folders)
+
+
 def test_runs_with_one_title_are_told_apart_by_their_folders(folders: list[Path]) -> None:
     change(folders[1] / "result.json", title="memory-r1, untrained")
     titles = [run.title for run in report.load(folders)]
     assert titles == ["memory-r1, untrained [memory-r1]", "memory-r1, untrained [rag-hybrid]", "full context"]
     with pytest.raises(InvalidInput, match="the same run is named twice"):
         report.load([folders[0], folders[0]])
+    twice = [folders[0], folders[0].parent / "trained" / folders[0].name]
+    shutil.copytree(*twice)
+    assert [run.title for run in report.load(twice)] == [
+        f"memory-r1, untrained [{folders[0].parent.name}/memory-r1]",
+        "memory-r1, untrained [trained/memory-r1]",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,13 @@ def test_a_step_is_played_by_the_adapter_that_a_server_names_and_the_others_by_t
     ]
 
 
+def test_a_chat_request_that_is_passed_on_is_played_by_no_adapter(server: Server) -> None:
+    for adapters in ({"answer": 2}, {"answer": "named"}, {}):
+        with OpenAILLM(server.url, "m", adapters=adapters) as llm:
+            llm.chat({"messages": []})
+    assert [body.get("lora") for body in server.bodies] == [[], None, None]
+
+
 def test_a_step_is_played_by_the_adapter_that_llama_cpp_numbers_and_the_others_by_none(server: Server) -> None:
     assert played(server, {"manage": 1, "answer": 2}) == [
         ("m", [], None),

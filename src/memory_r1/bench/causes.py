@@ -2,6 +2,7 @@
 
 not written     no memory was made of a turn that tells (only of systems that say which turns they wrote down)
 not found       no memory of such a turn was retrieved
+not shown       one was retrieved, and did not fit into the prompt
 said unknown    one was retrieved, and the answer is that nothing is known
 not kept        one was retrieved, and the Answer Agent did not keep it (only where it distils)
 found in part   one was kept, but another turn that the answer needs was not found
@@ -10,12 +11,14 @@ answered wrong  all that is needed was found, something of it kept, and the answ
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Literal, get_args
+from collections.abc import Collection, Mapping
+from typing import Any, Literal, get_args
 
 from memory_r1.bench.records import Record
 
-Cause = Literal["right", "not written", "not found", "said unknown", "not kept", "found in part", "answered wrong"]
+Cause = Literal[
+    "right", "not written", "not found", "not shown", "said unknown", "not kept", "found in part", "answered wrong"
+]
 CAUSES: tuple[Cause, ...] = get_args(Cause)
 RIGHT = 0.5  # F1 of an answer that counts as right
 
@@ -26,12 +29,20 @@ def cause(
     """Of an answerable question's record. `evidence`: the turns that tell; `written`: those that left a memory."""
     if (record["scores"].get("f1") or 0.0) >= RIGHT:
         return "right"
-    tells = {place for place, one in enumerate(record["retrieved"]) if one.get("turn") in evidence}
+    found = [turns_of(one) for one in record["retrieved"]]
+    shown = found[: len(found) - record["dropped"]]
+    tells = {place for place, turns in enumerate(shown) if turns & set(evidence)}
     if not tells:
+        if set().union(*found) & set(evidence):
+            return "not shown"
         return "not written" if written is not None and not set(written) & set(evidence) else "not found"
     if not record["known"]:
         return "said unknown"
     if distilled and not tells & set(record["used"]):
         return "not kept"
-    found = {one.get("turn") for one in record["retrieved"]}
-    return "answered wrong" if found >= set(evidence) else "found in part"
+    return "answered wrong" if set().union(*shown) >= set(evidence) else "found in part"
+
+
+def turns_of(memory: Mapping[str, Any]) -> set[str]:
+    """The turns that a retrieved memory is known to come from."""
+    return set(memory.get("turns") or [memory["turn"]] if memory.get("turn") else [])

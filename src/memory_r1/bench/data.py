@@ -55,7 +55,8 @@ class Question:
 class Dataset:
     """`categories` in the order they are reported, without the unanswerable one; `printed`: what a paper calls them.
 
-    `splits` names dialogues by id; "all" is always there. `notes` says what was repaired or left out, for results.
+    `splits` names dialogues by id; "all" is always there. `notes` says what was repaired or left out, for results, and
+    `source` which file it is, by a digest of its bytes: LongMemEval's three have the same questions.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Dataset:
     splits: Mapping[str, tuple[str, ...]]
     printed: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, int | str] = field(default_factory=dict)
+    source: str = ""
 
     @property
     def answerable(self) -> tuple[Question, ...]:
@@ -80,8 +82,10 @@ class Dataset:
     def of(self, dialogues: Iterable[str]) -> Dataset:
         """Only the dialogues of these ids. Raises InvalidInput for one that is not there."""
         wanted = set(dialogues)
-        if missing := wanted - {dialogue.id for dialogue in self.dialogues}:
-            raise InvalidInput(f"{self.name} has no dialogue {', '.join(sorted(missing))}")
+        there = [dialogue.id for dialogue in self.dialogues]
+        if missing := wanted - set(there):
+            some = ", ".join(there[:10]) + (", ..." if len(there) > 10 else "")
+            raise InvalidInput(f"no dialogue {', '.join(sorted(missing))} in this part of {self.name}; it has {some}")
         return replace(
             self,
             dialogues=tuple(dialogue for dialogue in self.dialogues if dialogue.id in wanted),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 from memory_r1.bench import locomo, longmemeval, msc, plain
@@ -16,11 +18,19 @@ def open_dataset(given: str, repairs: Path | None = None) -> Dataset:
         raise InvalidInput("repairs are known for locomo alone")
     match kind:
         case "locomo" if path:
-            return locomo.load(path, repairs=repairs)
+            data = locomo.load(path, repairs=repairs)
         case "longmemeval" if path:
-            return longmemeval.load(path)
+            data = longmemeval.load(path)
         case "msc" if path:
-            return msc.load(path)
+            data = msc.load(path)
         case "json" if path:
-            return plain.load(path)
-    raise InvalidInput(f"{given!r} names no data set; give locomo:PATH, longmemeval:PATH, msc:PATH or json:PATH")
+            data = plain.load(path)
+        case _:
+            raise InvalidInput(
+                f"{given!r} names no data set; give locomo:PATH, longmemeval:PATH, msc:PATH or json:PATH"
+            )
+    return replace(data, source=" and ".join(map(_named, filter(None, (Path(path), repairs)))))
+
+
+def _named(path: Path) -> str:
+    return f"{path.name} (sha256 {hashlib.sha256(path.read_bytes()).hexdigest()[:16]})"

@@ -19,11 +19,11 @@ import numpy as np
 from memory_r1.embed import Embedder
 from memory_r1.errors import MemoryR1Error
 from memory_r1.flow import Usage
-from memory_r1.replies import json_object
+from memory_r1.replies import json_object, whole_objects
 
 MAX_BODY = 32 << 20  # bytes
 CALLS = 4  # tool calls in one reply: without an end, a small model repeats itself
-DEFAULT_REPLY = 1024  # tokens, where a caller sets no limit: a small model that rambles would fill its context
+DEFAULT_REPLY = 2048  # tokens, where a caller sets no limit: a small model that rambles would fill its context
 
 
 class Chat(Protocol):
@@ -39,6 +39,7 @@ class Endpoint:
         self.model, self.embedder, self.name = model, embedder, name
         self.usage = {"chat": Usage(), "embed": Usage()}
         self.refused = 0
+        self.failed: MemoryR1Error | None = None
         self._lock = threading.Lock()
         endpoint = self
 
@@ -53,6 +54,11 @@ class Endpoint:
     @property
     def base_url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+
+    def check(self) -> None:
+        """Raises what the model or the embedder raised: it failed, and not the system that asked it."""
+        if self.failed is not None:
+            raise self.failed
 
     def close(self) -> None:
         self._server.shutdown()
@@ -182,10 +188,11 @@ def told(messages: Sequence[Mapping[str, Any]], functions: list[Mapping[str, Any
 
 
 def as_tool_calls(reply: dict[str, Any]) -> dict[str, Any]:
-    """A reply whose text is calls, as the protocol's tool calls; one that was cut off stays text."""
+    """A reply whose text is calls, as the protocol's tool calls. Of one that was cut off the whole ones remain."""
     choice = reply["choices"][0]
-    found = json_object(choice["message"].get("content") or "") or {}
-    calls = found.get("calls")
+    content = choice["message"].get("content") or ""
+    found = json_object(content) or {}
+    calls = found.get("calls") if "calls" in found else whole_objects(content)
     if not calls or not all(isinstance(call, dict) and isinstance(call.get("name"), str) for call in calls):
         return reply
     made = [
@@ -209,7 +216,9 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        if self.path.rstrip("/") == "/v1/models":
+        if self.here.failed is not None:
+            self._send(503, _error(503, str(self.here.failed)))
+        elif self.path.rstrip("/") == "/v1/models":
             self._send(200, self.here.models())
         else:
             self._send(404, _error(404, f"there is no {self.path}; /v1/models is there"))
@@ -231,6 +240,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             return self._send(*answer(body))
         except MemoryR1Error as error:
+            self.here.failed = error
             return self._send(503, _error(503, str(error)))
 
     def _send(self, status: int, body: Mapping[str, Any]) -> None:

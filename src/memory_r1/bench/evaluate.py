@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +23,7 @@ from typing import Any, Protocol
 from memory_r1.answer import answer_from
 from memory_r1.bench import metrics, results, summary
 from memory_r1.bench.data import Dataset, Dialogue, Question
-from memory_r1.bench.judge import Reading, judge
+from memory_r1.bench.judge import Reading, judge, judge_version
 from memory_r1.bench.records import Answered, Record, published
 from memory_r1.bench.systems import Found, System
 from memory_r1.dates import format_date
@@ -30,7 +32,7 @@ from memory_r1.flow import LLM, Usage, run
 from memory_r1.types import Answer, MemoryEntry, Prompt, Reply, Retrieved, Scope
 
 CONFIG, READ, RECORDS, RESULT = "config.json", "read.json", "records.jsonl", "result.json"
-JUDGEMENTS = "judgements.jsonl"
+JUDGEMENTS, LOCK = "judgements.jsonl", "lock.db"
 
 Meter = Callable[[], Mapping[str, Usage]]
 
@@ -51,6 +53,7 @@ class Config:
     distil: bool = True
     repaired: bool = False
     seed: int = 0
+    source: str = ""
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -85,31 +88,41 @@ def evaluate(
 ) -> dict[str, Any]:
     """Run what is missing and return the result. `llm` plays the step "answer"; `meter` tells what was spent so far.
 
-    Raises InvalidInput when the folder holds a run with another config.
+    Raises InvalidInput when the folder holds a run with another config, or another process is at work in it, and when
+    there is no question.
     """
-    _claim(folder, config)
-    records = read_records(folder)
-    done = {record["question"] for record in records}
-    read: dict[str, Any] = _json(folder / READ) or {}
     questions = chosen(dataset, config.limit)
-    for dialogue in dataset.dialogues:
-        missing = [one for one in questions if one.dialogue == dialogue.id and one.id not in done]
-        if not missing and dialogue.id in read:
-            continue
-        took = _read(system, dialogue, meter, progress)
-        # What is left of a reading that was interrupted is cheap: the first figures are those that count.
-        read.setdefault(dialogue.id, took)
-        _write(folder / READ, read)
-        for question in missing:
-            record = asdict(answered(system, question, llm, config))
-            _append(folder / RECORDS, record)
-            records.append(record)
-            progress.answered(record, len(records), len(questions))
-    return concluded(folder, dataset)
+    if not questions:
+        raise InvalidInput(f"no question is left of {dataset.name}: its first sessions answer none, or it has none")
+    with _at_work_in(folder):
+        _claim(folder, config)
+        records = read_records(folder)
+        done = {record["question"] for record in records}
+        read: dict[str, Any] = _json(folder / READ) or {}
+        result = _json(folder / RESULT)
+        for dialogue in dataset.dialogues:
+            asked = [one for one in questions if one.dialogue == dialogue.id]
+            missing = [one for one in asked if one.id not in done]
+            if not asked or (not missing and dialogue.id in read):
+                continue
+            result = None
+            if not system.repeatable:  # what it answered before was from a bank that is gone
+                records, missing = _forgotten(folder, dialogue.id), asked
+                read.pop(dialogue.id, None)
+            took = _read(system, dialogue, meter, progress)
+            # What is left of a reading that was interrupted is cheap: the first figures are those that count.
+            read.setdefault(dialogue.id, took)
+            _write(folder / READ, read)
+            for question in missing:
+                record = asdict(answered(system, question, llm, config))
+                _append(folder / RECORDS, record)
+                records.append(record)
+                progress.answered(record, len(records), len(questions))
+        return result or concluded(folder, dataset)
 
 
 def concluded(folder: Path, dataset: Dataset) -> dict[str, Any]:
-    """The result of what the run has so far, written into its folder too."""
+    """The result of a run that has answered all its questions, written into its folder too."""
     config = _json(folder / CONFIG)
     result = {
         "benchmark": "answers",
@@ -126,34 +139,74 @@ def concluded(folder: Path, dataset: Dataset) -> dict[str, Any]:
 
 
 def judged(
-    folder: Path, dataset: Dataset, llm: LLM, readings: Sequence[Reading], progress: Callable[[int, int], None]
+    folder: Path,
+    llm: LLM,
+    name: str,
+    readings: Sequence[Reading],
+    progress: Callable[[int, int], None],
 ) -> dict[str, Any]:
-    """Grade what the run answered, by a model that plays the step "judge"; goes on where it stopped.
+    """Grade what a run answered, by a model of this name that plays the step "judge"; goes on where it stopped.
 
-    A judgement that cannot be read is None and counted as "unscored". Unanswerable questions are not graded.
+    A judgement that cannot be read is None and counted as "unscored". Unanswerable questions are not graded. The
+    result says under "judge" who graded, by which prompts. Raises InvalidInput for a run that has not ended, for one
+    that was published (it has no text to grade), and when another judge or another prompt graded before: the figures
+    of two judges are not one figure.
     """
-    gradable = [record for record in read_records(folder) if "abstained" not in record["scores"]]
+    result = _ended(folder)
+    records = read_records(folder)
+    by: dict[str, str] = {f"judge_{reading}": f"{name}, {judge_version(reading)}" for reading in readings}
+    for one in _lines(folder / JUDGEMENTS):
+        before = one.get("by", "a judge whose name was not kept")
+        if by.setdefault(one["metric"], before) != before:
+            raise InvalidInput(
+                f"{folder} was graded by {before}; delete its {JUDGEMENTS} to have it graded by {by[one['metric']]}"
+            )
+    if any("text" not in record for record in records):
+        raise InvalidInput(f"{folder} was published without the data's text; have the run itself judged")
+    gradable = [record for record in records if "abstained" not in record["scores"]]
     wanted = [(record, reading) for record in gradable for reading in readings]
     missing = [(record, reading) for record, reading in wanted if f"judge_{reading}" not in record["scores"]]
-    for number, (record, reading) in enumerate(missing, len(wanted) - len(missing) + 1):
-        correct = run(judge(record["text"], record["gold"], record["answer"], reading), llm)
-        score = None if correct is None else float(correct)
-        _append(folder / JUDGEMENTS, {"question": record["question"], "metric": f"judge_{reading}", "score": score})
-        progress(number, len(wanted))
-    return concluded(folder, dataset)
+    with _at_work_in(folder):
+        for number, (record, reading) in enumerate(missing, len(wanted) - len(missing) + 1):
+            correct = run(judge(record["text"], record["gold"], record["answer"], reading), llm)
+            metric, score = f"judge_{reading}", None if correct is None else float(correct)
+            line = {"question": record["question"], "metric": metric, "score": score, "by": by[metric]}
+            _append(folder / JUDGEMENTS, line)
+            progress(number, len(wanted))
+        seed = result["config"]["seed"]
+        scores = summary.summarise(read_records(folder), result["categories"], result["printed"], seed)
+        result |= {"scores": scores, "judge": by}
+        _write(folder / RESULT, result)
+    return result
 
 
 def publish(folder: Path, to: Path) -> Path:
-    """The run without the data set's text, in `to`/NAME: what may be shown where the data set may not."""
-    target = to / folder.name
+    """The run without the data set's text, in `to`/NAME: what may be shown where the data set may not.
+
+    Raises InvalidInput for a run that has not ended, and where the run itself or another one lies in `to`.
+    """
+    target = to / folder.resolve().name
+    result = _ended(folder)
+    if target.resolve() == folder.resolve():
+        raise InvalidInput(f"{folder} would lose its text: choose another folder with --to")
+    there = _json(target / RESULT)
+    if there is not None and there["config"] != result["config"]:
+        raise InvalidInput(f"{target} holds another run; choose another folder with --to")
     target.mkdir(parents=True, exist_ok=True)
-    result = _json(folder / RESULT)
-    if result is None:
-        raise InvalidInput(f"{folder} has no {RESULT} yet: let `memory-r1 bench run` end first")
     _write(target / RESULT, result)
     lines = [json.dumps(published(record), ensure_ascii=False) for record in read_records(folder)]
     _replace(target / RECORDS, "\n".join(lines) + "\n")
     return target
+
+
+def _ended(folder: Path) -> dict[str, Any]:
+    """The result of a run that answered all its questions. Raises InvalidInput where there is none."""
+    result: dict[str, Any] | None = _json(folder / RESULT)
+    if result is None:
+        raise InvalidInput(
+            f"{folder} has no {RESULT}: give a run's own folder, and let `memory-r1 bench run` end first"
+        )
+    return result
 
 
 def chosen(dataset: Dataset, limit: int | None) -> tuple[Question, ...]:
@@ -173,6 +226,7 @@ def answered(system: System, question: Question, llm: LLM, config: Config) -> An
     between = time.perf_counter()
     answer = run(answer_from(asked, as_retrieved(found, question.dialogue), distil=config.distil), counted)
     end = time.perf_counter()
+    silent = not answer.readable and not counted.said.strip()  # which does not say that nothing is known
     return Answered(
         question=question.id,
         dialogue=question.dialogue,
@@ -185,7 +239,7 @@ def answered(system: System, question: Question, llm: LLM, config: Config) -> An
         retrieved=tuple(_plain(one) for one in found),
         used=_places(answer),
         dropped=answer.dropped,
-        scores=metrics.scores(answer.text, answer.known, question),
+        scores=metrics.scores("", True, question) if silent else metrics.scores(answer.text, answer.known, question),
         tokens={"prompt": counted.prompt_tokens, "completion": counted.completion_tokens},
         seconds={"find": round(between - start, 4), "answer": round(end - between, 4)},
     )
@@ -221,6 +275,13 @@ def read_records(folder: Path) -> list[Record]:
     scores_of = {record["question"]: record["scores"] for record in records}
     for one in _lines(folder / JUDGEMENTS):
         scores_of[one["question"]][one["metric"]] = one["score"]
+    return records
+
+
+def _forgotten(folder: Path, dialogue: str) -> list[Record]:
+    """The records without those of one dialogue, which will be answered again."""
+    records = [one for one in read_records(folder) if one["dialogue"] != dialogue]
+    _replace(folder / RECORDS, "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in records))
     return records
 
 
@@ -267,15 +328,18 @@ def _spent(usage: Mapping[str, Usage]) -> dict[str, dict[str, int]]:
 
 
 class _Counted:
-    """An LLM that counts one question's tokens."""
+    """An LLM that counts one question's tokens, and keeps what it `said` last."""
 
     def __init__(self, llm: LLM) -> None:
         self._llm = llm
+        self.said = ""
         self.prompt_tokens = self.completion_tokens = 0
 
     def complete(self, prompts: Sequence[Prompt]) -> list[Reply]:
         replies = self._llm.complete(prompts)
-        self.prompt_tokens += sum(reply.prompt_tokens for reply in replies)
+        self.said = replies[-1].text
+        # A prompt that was refused as too long was counted by the model, and not read.
+        self.prompt_tokens += sum(reply.prompt_tokens for reply in replies if reply.stop != "overflow")
         self.completion_tokens += sum(reply.completion_tokens for reply in replies)
         return replies
 
@@ -286,7 +350,24 @@ def _places(answer: Answer) -> tuple[int, ...]:
 
 
 def _plain(one: Found) -> dict[str, Any]:
-    return {**asdict(one), "time": one.time.isoformat() if one.time else None}
+    kept = asdict(one) | {"time": one.time.isoformat() if one.time else None}
+    return kept if one.turns else {name: value for name, value in kept.items() if name != "turns"}
+
+
+@contextmanager
+def _at_work_in(folder: Path) -> Iterator[None]:
+    """Nobody else works in this run's folder meanwhile. The lock is SQLite's, which goes when its process does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = sqlite3.connect(folder / LOCK, timeout=0, isolation_level=None)
+    try:
+        lock.execute("BEGIN EXCLUSIVE")
+    except sqlite3.OperationalError as error:
+        lock.close()
+        raise InvalidInput(f"another process is at work in {folder}; wait for it, or choose another folder") from error
+    try:
+        yield
+    finally:
+        lock.close()
 
 
 def _claim(folder: Path, config: Config) -> None:

@@ -36,6 +36,11 @@ def judge(question: str, gold: str, answer: str, reading: Reading) -> Flow[bool 
     return parse_judgement((yield judge_prompt(question, gold, answer, reading)))
 
 
+def judge_version(reading: Reading) -> str:
+    """Of the prompt that grades by this reading."""
+    return instructions(_PROMPTS[reading])[1]
+
+
 def judge_prompt(question: str, gold: str, answer: str, reading: Reading) -> Prompt:
     text, version = instructions(_PROMPTS[reading])
     message = f"Question: {question}\nReference answer: {gold}\nAnswer to grade: {answer}"

@@ -120,7 +120,7 @@ def _dialogue(given: Any) -> Dialogue:
 
 def _question(given: Any, name: str, dialogue: str, turns: set[str]) -> Question:
     _no_others(given, "question", "answer", "category", "evidence")
-    evidence = typed(given.get("evidence", []), list, '"evidence"')
+    evidence = [typed(turn, str, "evidence") for turn in typed(given.get("evidence", []), list, '"evidence"')]
     if missing := [turn for turn in evidence if turn not in turns]:
         raise InvalidInput(f"its evidence {missing[0]!r} is no turn of the dialogue")
     if "answer" not in given:

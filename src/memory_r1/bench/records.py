@@ -6,7 +6,7 @@ and the report joins the text when it is given the data.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +17,13 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A question as it was answered. `retrieved` are {"text", "time", "speaker", "turn", "score"}, best first;
+    """A question as it was answered.
 
-    `used` are positions in it, from 0. `seconds` and `tokens` are by part: {"find": s, "answer": s},
-    {"prompt": n, "completion": n}. `scores` by metric: {"f1", "f1_locomo", "bleu1", "exact_match"}, later
-    "judge_lenient" and "judge_strict" (None: unreadable); an unanswerable question has {"abstained": 0 or 1} alone.
+    `retrieved` are {"text", "time", "speaker", "turn", "turns", "score"}, best first; the last `dropped` of them did
+    not fit into the prompt. `used` are positions among them, from 0. `seconds` and `tokens` are by part: {"find": s,
+    "answer": s}, {"prompt": n, "completion": n}. `scores` by metric: {"f1", "f1_locomo", "bleu1", "exact_match"},
+    later "judge_lenient" and "judge_strict" (None: unreadable); an unanswerable question has {"abstained": 0 or 1}
+    alone.
     """
 
     question: str
@@ -41,6 +43,8 @@ class Answered:
 
 
 TEXT_OF_THE_DATA = ("text", "gold")
+IDS = ("turn", "turns", "score")
+"""What is published of a memory that was retrieved."""
 LONGEST_QUOTE = 7
 """Words of the data that an answer may repeat and still be published."""
 
@@ -48,22 +52,20 @@ LONGEST_QUOTE = 7
 def published(record: Mapping[str, Any]) -> Record:
     """A record without the data set's own text: of what was retrieved, the turns' ids and the scores remain.
 
-    An answer that repeats what was retrieved, word for word and at length, is named by it, too.
+    An answer that repeats what was retrieved, the question or its gold answer, word for word and at length, is
+    replaced by the name of that.
     """
     kept = {name: value for name, value in record.items() if name not in TEXT_OF_THE_DATA}
-    kept["retrieved"] = [{"turn": one.get("turn"), "score": one.get("score")} for one in record["retrieved"]]
-    if (source := _quoted(record["answer"], record["retrieved"])) is not None:
-        kept["answer"] = f"[words of {source.get('turn') or 'a memory'}]"
+    kept["retrieved"] = [{name: one.get(name) for name in IDS if name in one} for one in record["retrieved"]]
+    told = [(one.get("turn") or "a memory", one["text"]) for one in record["retrieved"]]
+    told += [("the question", record["text"]), ("the gold answer", record["gold"])]
+    answer = runs(record["answer"])
+    if source := next((name for name, text in told if answer & runs(text)), None):
+        kept["answer"] = f"[words of {source}]"
     return kept
 
 
-def _quoted(answer: str, retrieved: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """What the answer holds so many words of, in a row, that it is theirs."""
-    said = [words(one["text"]) for one in retrieved]
-    told = words(answer)
-    length = LONGEST_QUOTE + 1
-    runs = {tuple(told[place : place + length]) for place in range(len(told) - length + 1)}
-    for one, text in zip(retrieved, said, strict=True):
-        if any(tuple(text[place : place + length]) in runs for place in range(len(text) - length + 1)):
-            return one
-    return None
+def runs(text: str) -> set[tuple[str, ...]]:
+    """Its words, so many in a row that whoever repeats them quotes."""
+    said, length = words(text), LONGEST_QUOTE + 1
+    return {tuple(said[place : place + length]) for place in range(len(said) - length + 1)}

@@ -31,7 +31,7 @@ METRICS: Mapping[str, str] = {
 }
 BY_CATEGORY = ("f1", "bleu1", "judge_lenient")  # the paper's three
 OPERATIONS = ("ADD", "UPDATE", "DELETE", "NOOP")
-SETTINGS = ("model", "embedder", "k", "seed", "distil")  # the same for all runs, or said which has what
+SETTINGS = ("model", "adapters", "embedder", "k", "seed", "distil")  # the same for all runs, or said which has what
 NOTHING = "-"
 
 # Okabe and Ito's colours that stand on white and on black alike; a system beyond the eighth is drawn hollow.
@@ -91,17 +91,27 @@ def load(folders: Sequence[Path]) -> tuple[Run, ...]:
     the same questions after reading the same sessions: their figures would not stand beside each other."""
     if not folders:
         raise InvalidInput("give at least one run's folder")
-    read = [(folder, _result(folder / "result.json"), _records(folder / "records.jsonl")) for folder in folders]
-    titles = [str(result["config"].get("title") or result["config"]["system"]) for _, result, _ in read]
-    runs = tuple(
-        Run(title if titles.count(title) == 1 else f"{title} [{folder.name}]", result, records)
-        for title, (folder, result, records) in zip(titles, read, strict=True)
-    )
-    if len({run.title for run in runs}) < len(runs):
-        raise InvalidInput("the same run is named twice, or two runs have the same title and folder name")
+    folders = [folder.resolve() for folder in folders]
+    read = [(_result(folder / "result.json"), _records(folder)) for folder in folders]
+    titles = [str(result["config"].get("title") or result["config"]["system"]) for result, _ in read]
+    runs = tuple(Run(title, *one) for title, one in zip(_told_apart(titles, folders), read, strict=True))
     for other in runs[1:]:
         _check_same(runs[0], other)
     return runs
+
+
+def _told_apart(titles: Sequence[str], folders: Sequence[Path]) -> list[str]:
+    """Titles that several runs have are followed by as much of the folder as tells these apart: [x], [a/x]."""
+    if len(set(folders)) < len(folders):
+        raise InvalidInput("the same run is named twice")
+    parts, told = 0, list(titles)
+    while len(set(told)) < len(told):
+        parts += 1
+        ends = ["/".join(folder.parts[-parts:]) for folder in folders]
+        told = [
+            title if titles.count(title) == 1 else f"{title} [{end}]" for title, end in zip(titles, ends, strict=True)
+        ]
+    return told
 
 
 def _json(text: str, where: str) -> Any:
@@ -121,6 +131,8 @@ def _text(path: Path) -> str:
 
 
 def _result(path: Path) -> Mapping[str, Any]:
+    if not path.exists() and (path.parent / "config.json").exists():
+        raise InvalidInput(f"{path.parent} has not ended: the same `memory-r1 bench run` command goes on with it")
     result = _json(_text(path), str(path))
     if not isinstance(result, dict) or result.get("benchmark") != BENCHMARK:
         raise InvalidInput(f"{path} is no result of answers; give the folder that `memory-r1 bench run` wrote")
@@ -129,8 +141,9 @@ def _result(path: Path) -> Mapping[str, Any]:
     return result
 
 
-def _records(path: Path) -> dict[str, Record]:
-    records: dict[str, Record] = {}
+def _records(folder: Path) -> dict[str, Record]:
+    """By question, each with what a judge said of it."""
+    path, records = folder / "records.jsonl", dict[str, Record]()
     for number, line in enumerate(_text(path).split("\n"), 1):
         if not line.strip():
             continue
@@ -143,13 +156,19 @@ def _records(path: Path) -> dict[str, Record]:
         records[question] = record
     if not records:
         raise InvalidInput(f"{path} holds no record; run the same command again to answer the questions")
+    judgements = folder / "judgements.jsonl"
+    for line in _text(judgements).splitlines() if judgements.exists() else ():
+        one = _json(line, str(judgements))
+        records[one["question"]]["scores"][one["metric"]] = one["score"]
     return records
 
 
 def _check_same(first: Run, other: Run) -> None:
-    remedy = "compare runs made with the same --data, --split, --sessions and --limit"
-    for key in ("data", "sessions"):
-        if first.config.get(key) != other.config.get(key):
+    remedy = "compare runs made with the same --data, --repairs, --split, --sessions and --limit"
+    for key in ("data", "sessions", "repaired", "source"):
+        if key == "source" and not (first.config.get(key) and other.config.get(key)):
+            continue  # results of before it was noted
+        if (first.config.get(key) or None) != (other.config.get(key) or None):
             raise InvalidInput(
                 f"{first.title} and {other.title} were not run on the same {key} "
                 f"({first.config.get(key)}, {other.config.get(key)}); {remedy}"
@@ -188,9 +207,11 @@ def about(runs: Sequence[Run]) -> list[str]:
     of_them = f", {unanswerable} of them about what was never said" if unanswerable else ""
     asked = f"{len(runs[0].records)} questions{of_them}; {which}."
     lines = [f"{config.get('data', 'data')}{split}{sessions}: {asked}"]
+    if config.get("repaired"):
+        lines.append("Labels were repaired: gold answers and evidence are not all the data set's own.")
     same, differing = [], []
     for key in SETTINGS:
-        values = [run.config.get(key) for run in runs]
+        values = [_setting_of(run, key) for run in runs]
         if all(value == values[0] for value in values):
             if values[0] is not None:
                 same.append(f"{key} {_setting(values[0])}")
@@ -200,14 +221,25 @@ def about(runs: Sequence[Run]) -> list[str]:
     lines += [f"Every system: {', '.join(same)}."] * bool(same)
     lines += differing
     units = {unit for run in runs if (unit := run.scores["metrics"].get("f1", {}).get("resampled"))}
+    by = sorted({judge for run in runs for judge in (run.result.get("judge") or {}).values()})
     judge = ", J the lenient judge" if _present(runs, "judge_lenient") else ""
+    judge += f" ({'; '.join(by)})" if by else ""
     lines.append(f"Scores are per cent: F1 the paper's, over sets of lower-cased words; B1 BLEU-1{judge}.")
     lines += [f"In brackets: 95 % intervals, {' or '.join(sorted(units))}s resampled."] * bool(units)
-    lines += [f"{run.title} deviates: {one}" for run in runs for one in run.config.get("deviations") or ()]
+    for run in runs:
+        told = [one for read in (run.result.get("read") or {}).values() for one in read.get("deviations") or ()]
+        lines += [f"{run.title} deviates: {one}." for one in dict.fromkeys(told)]
     return lines
 
 
+def _setting_of(run: Run, key: str) -> Any:
+    """In a run's config, or in what that says about its model."""
+    return run.config.get(key, (run.config.get("about") or {}).get(key))
+
+
 def _setting(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {one}" for name, one in value.items()) or "none"
     return {"True": "yes", "False": "no", "None": "none"}.get(str(value), str(value))
 
 
@@ -255,7 +287,7 @@ def _overall(runs: Sequence[Run]) -> Table:
         return [
             _percent(mean) + (f" ({_percent(ends[0])}-{_percent(ends[1])})" if ends else ""),
             _percent(run.scores["metrics"].get("f1", {}).get("macro")),
-            *(_percent(run.score(name)[0]) for name in others),
+            *(_graded(run, name) for name in others),
             f"{_percent(abstained['mean'])} of {abstained['questions']}" if abstained else NOTHING,
             _percent(run.scores.get("unreadable")),
             _number(run.scores.get("answer_words"), 1),
@@ -264,6 +296,12 @@ def _overall(runs: Sequence[Run]) -> Table:
     head = ["system", "F1 (95 %)", "F1 macro", *(METRICS[name] for name in others)]
     head += ["abstained", "unreadable", "words"]
     return Table("Over all questions", head, [[run.title, *cells(run)] for run in runs])
+
+
+def _graded(run: Run, metric: str) -> str:
+    """With the number of questions where a judge's verdict on others could not be read."""
+    found = run.scores["metrics"].get(metric) or {}
+    return _percent(run.score(metric)[0]) + (f" of {found['questions']}" if found.get("unscored") else "")
 
 
 def _beside(runs: Sequence[Run]) -> Table:
@@ -312,7 +350,8 @@ def _remembered(runs: Sequence[Run]) -> Table:
         used = sum(
             step.get("prompt", 0) + step.get("completion", 0)
             for one in read
-            for step in (one.get("tokens") or {}).values()
+            for name, step in (one.get("tokens") or {}).items()
+            if name != "embed"  # the endpoint counts an embedder's words, and ours is not asked through it
         )
         seconds = sum(one.get("seconds", 0) for one in read)
         operations = [one["operations"] for one in read if one.get("operations")]
@@ -323,9 +362,11 @@ def _remembered(runs: Sequence[Run]) -> Table:
             _number(seconds / turns if turns else None, 2),
             _joined(*(f"{sum(one.get(name, 0) for one in operations):,}" for name in OPERATIONS if operations)),
             _number(sum(one.get("unreadable", 0) for one in read) if operations else None),
+            _number(sum(one["failed"] for one in read) if all("failed" in one for one in read) else None),
         ]
 
-    head = ["system", "entries", "memory tokens", "tokens a turn", "s a turn", " / ".join(OPERATIONS), "unreadable"]
+    head = ["system", "entries", "memory tokens", "tokens a turn", "s a turn", " / ".join(OPERATIONS)]
+    head += ["unreadable", "failed"]
     return Table("Remembering a dialogue", head, [[run.title, *cells(run)] for run in runs if run.result.get("read")])
 
 
@@ -401,7 +442,7 @@ def content(runs: Sequence[Run], data: Dataset | None = None) -> dict[str, Any]:
     memories: dict[tuple[Any, ...], int] = {}
     records = [[_shown(run.records[question], memories) for question in runs[0].records] for run in runs]
     questions = [_question([run.records[name] for run in runs], gold.get(name)) for name in runs[0].records]
-    named = {(key[0], key[1]) for key in memories}
+    named = {(key[0], turn) for key in memories for turn in (key[1], *key[2])}
     named |= {(question["dialogue"], turn) for question in questions for turn in question["evidence"] or ()}
     return {
         "about": about(runs),
@@ -428,29 +469,30 @@ def content(runs: Sequence[Run], data: Dataset | None = None) -> dict[str, Any]:
     }
 
 
-MEMORY = ("dialogue", "turn", "text", "time", "speaker")
+MEMORY = ("dialogue", "turn", "turns", "text", "time", "speaker")
 
 
 def _shown(record: Record, memories: dict[tuple[Any, ...], int]) -> dict[str, Any]:
     """A record without what all runs share, its memories as places in `memories`, which grows."""
     found = []
     for one in record["retrieved"]:
-        key = (record["dialogue"], *(one.get(name) for name in MEMORY[1:]))
+        told = one | {"turns": tuple(one.get("turns") or ())}
+        key = (record["dialogue"], *(told.get(name) for name in MEMORY[1:]))
         found.append([memories.setdefault(key, len(memories)), one.get("score")])
     shared = ("question", "dialogue", "category", "text", "gold")
     return {key: value for key, value in record.items() if key not in shared} | {"retrieved": found}
 
 
 def _question(records: Sequence[Record], gold: Question | None) -> dict[str, Any]:
-    """A question as the data has it, or else as far as any run's record tells."""
+    """A question as it was asked and scored, where any run's record tells; else as the data has it."""
     told = next((record for record in records if "text" in record), None)
     first = records[0]
     return {
         "id": first["question"],
         "dialogue": first["dialogue"],
         "category": first["category"],
-        "text": gold.text if gold else told["text"] if told else None,
-        "gold": gold.answer if gold else told["gold"] if told else None,
+        "text": told["text"] if told else gold.text if gold else None,
+        "gold": told["gold"] if told else gold.answer if gold else None,
         "evidence": gold.evidence if gold else None,
     }
 

@@ -143,6 +143,7 @@ def train(
     metavar="RUN_FOLDER...",
 )
 @click.option("--data", metavar="KIND:PATH", help="The data set the runs answered, for records without its text.")
+@bench_run.repairs
 @click.option(
     "--html",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -152,13 +153,15 @@ def train(
 )
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw F1 by category into this PNG, too.")
 @click.option("--markdown", is_flag=True, help="Print the tables as Markdown.")
-def report(folders: tuple[Path, ...], data: str | None, html: Path, plot: Path | None, markdown: bool) -> None:
+def report(
+    folders: tuple[Path, ...], data: str | None, repairs: Path | None, html: Path, plot: Path | None, markdown: bool
+) -> None:
     """Print the paper's table of some runs, and write a page to read every answer in."""
     from memory_r1.bench import report as bench_report
     from memory_r1.bench.datasets import open_dataset
 
     runs = bench_report.load(folders)
-    told = open_dataset(data) if data else None
+    told = open_dataset(data, repairs) if data else None
     html.write_text(bench_report.page(runs, told), encoding="utf-8")
     if plot:
         bench_report.plot(runs, plot)

@@ -33,7 +33,7 @@ OURS = (
 CONTEXT = 32_768  # tokens: Mem0 2.x alone begins with 8,000 of instructions
 
 _data = click.option("--data", required=True, metavar="KIND:PATH", help="The data set, such as locomo:locomo10.json.")
-_repairs = click.option(
+repairs = click.option(
     "--repairs",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="LoCoMo: a file of repaired labels. Default: the labels as they are.",
@@ -57,7 +57,7 @@ _repairs = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder of the runs: each system's in a folder of its name.",
 )
-@_repairs
+@repairs
 @model_options
 @as_json
 def run(
@@ -128,6 +128,7 @@ def run(
                 distil=not plain,
                 repaired=repairs is not None,
                 seed=seed,
+                source=chosen.source,
                 about=about,
             )
             click.echo(f"{system_name}: {len(chosen.dialogues)} dialogues, {name}", err=True)
@@ -153,16 +154,12 @@ def run(
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
-@_data
 @click.option("--reading", "readings", multiple=True, type=click.Choice(["lenient", "strict"]), help="Default: both.")
-@_repairs
 @model_options
 @as_json
 def judge(
     runs: tuple[Path, ...],
-    data: str,
     readings: tuple[str, ...],
-    repairs: Path | None,
     model: str | None,
     adapters: tuple[str, ...],
     untrained: bool,
@@ -171,11 +168,13 @@ def judge(
     as_json: bool,
 ) -> None:
     """Grade the answers of runs by a model. Generously and strictly; the judge's name belongs to its figures."""
-    from memory_r1.bench.datasets import open_dataset
     from memory_r1.bench.evaluate import judged
+    from memory_r1.llm.openai import OpenAILLM
 
-    dataset = open_dataset(data, repairs)
+    if model is None:
+        raise click.UsageError("name the judge: --model FILE.gguf, or --base-url URL --model NAME")
     llm = open_llm(model, adapters, untrained, base_url, api_key)
+    name = llm.model if isinstance(llm, OpenAILLM) else llm.name
     found = {}
     for folder in runs:
         with click.progressbar(length=1, label=f"{folder.name}: judging", file=sys.stderr) as bar:
@@ -184,8 +183,8 @@ def judge(
                 bar.length = total
                 bar.update(done - bar.pos)
 
-            result = judged(folder, dataset, llm, _readings(readings), progress)
-        found[folder.name] = result
+            result = judged(folder, llm, name, _readings(readings), progress)
+        found[str(folder)] = result
     show(found, as_json, [f"{name}: {headline(result['scores'])}" for name, result in found.items()])
 
 
@@ -284,4 +283,4 @@ def _system(name: str, llm: LLM, embedder: Embedder, endpoint: Endpoint, folder:
     if name not in theirs:
         raise InvalidInput(f"no system is called {name!r}; there are {', '.join((*OURS, *theirs))}")
     models = external.Models(endpoint.base_url, endpoint.name, embedder.name, embedder.dimension, seed)
-    return external.installed(name, models, folder, estimated_tokens)
+    return external.installed(name, models, folder, estimated_tokens, endpoint.check)

@@ -82,8 +82,8 @@ class OpenAILLM:
         self.model = model
         self.adapters: Mapping[Step, str] = {step: str(adapter) for step, adapter in adapters.items()}
         # Without a word about adapters, llama.cpp applies all that it has.
-        alone: Mapping[str, Any] = {"lora": []} if any(isinstance(one, int) for one in adapters.values()) else {}
-        self._played = {step: _played(adapters[step]) if step in adapters else alone for step in STEPS}
+        self._alone: Mapping[str, Any] = {"lora": []} if any(isinstance(one, int) for one in adapters.values()) else {}
+        self._played = {step: _played(adapters[step]) if step in adapters else self._alone for step in STEPS}
         self.schema_mode: SchemaMode = schema_mode
         self._retries = retries
         self._logprobs = logprobs
@@ -133,11 +133,12 @@ class OpenAILLM:
             stopped.set()
 
     def chat(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """An OpenAI chat completion request passed on as it stands, but for the model's name.
+        """An OpenAI chat completion request passed on as it stands, but for the model's name; no adapter plays.
 
         A refusal comes back as {"error": {"code", "message", "type"}}. Raises ModelUnavailable after the retries.
         """
-        response = self._post({**body, "model": self.model, "stream": False} | self._extra, threading.Event())
+        asked = {**body, "model": self.model, "stream": False, **self._alone, **self._extra}
+        response = self._post(asked, threading.Event())
         if response.is_success:
             return dict(response.json())
         message = self._safe(_message(response))

@@ -4,7 +4,7 @@ Requests and replies are one JSON object a line, over the worker's standard inpu
 
     {"do": "open", ...config}                            -> {"ok": {}}
     {"do": "read", "dialogue": {...}}                    -> {"done": turns} as often as it likes, then {"ok": {}}
-    {"do": "find", "question", "asked_at", "k"}          -> {"ok": {"memories": [{"text", "time", ...}]}}
+    {"do": "find", "question", "asked_at", "k"}          -> {"ok": {"memories": [{"text", "said" or "time", ...}]}}
     {"do": "stats"}                                      -> {"ok": {"texts": [...], "operations": {...}, ...}}
 
 or {"error": text}. What a worker prints beside that goes to its log.
@@ -13,6 +13,7 @@ or {"error": text}. What a worker prints beside that goes to its log.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from memory_r1.bench.data import Dialogue, Question
-from memory_r1.bench.systems import Found
+from memory_r1.bench.systems import Found, in_context
 from memory_r1.bench.systems.environments import environment
 from memory_r1.errors import InvalidInput, ModelUnavailable
 
@@ -45,17 +46,27 @@ class External:
     """A System in a process of its own: a new process in an empty folder for each dialogue it reads.
 
     `command` starts the worker; what it leaves lies in `folder`/NAME, with its log. `count` gives a text's tokens.
-    Raises ModelUnavailable when the worker reports an error or ends, with the end of its log.
+    Raises ModelUnavailable when the worker reports an error or ends, with the end of its log. `check` raises where the
+    model that the worker asked has failed: many libraries swallow that, and it is not theirs.
     """
 
+    repeatable = False
+
     def __init__(
-        self, name: str, command: Sequence[str], models: Models, folder: Path, count: Callable[[str], int]
+        self,
+        name: str,
+        command: Sequence[str],
+        models: Models,
+        folder: Path,
+        count: Callable[[str], int],
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
         self._command = list(command)
         self._models = models
         self._folder = folder.resolve() / name
         self._count = count
+        self._check = check
         self._process: subprocess.Popen[str] | None = None
         self._log: IO[str] | None = None
 
@@ -103,6 +114,7 @@ class External:
                 stderr=self._log,
                 encoding="utf-8",
                 cwd=self._folder,
+                env=_environment(),
             )
         except OSError as error:
             raise ModelUnavailable(f"{self.name} does not start ({error}); run `memory-r1 bench setup`") from error
@@ -121,10 +133,13 @@ class External:
         for line in process.stdout:
             match _message(line):
                 case {"done": int(turns)} if progress:
+                    self._check()
                     progress(turns)
                 case {"error": str(told)}:
+                    self._check()
                     raise ModelUnavailable(f"{self.name} failed at {what!r}: {told}; see {self._folder / LOG}")
                 case {"ok": dict(result)}:
+                    self._check()
                     return result
                 case _:
                     log.write(line)  # printed by a library, and nobody's reply
@@ -139,13 +154,23 @@ class External:
         )
 
 
-def installed(name: str, models: Models, folder: Path, count: Callable[[str], int]) -> External:
+INHERITED = ("PATH", "HOME", "USERPROFILE", "SYSTEMROOT", "TMPDIR", "TEMP", "TMP", "LANG", "LC_ALL", "OMP_NUM_THREADS")
+
+
+def _environment() -> dict[str, str]:
+    """What a worker inherits: no keys, and nothing that sends its requests elsewhere (OPENROUTER_API_KEY, proxies)."""
+    return {name: os.environ[name] for name in INHERITED if name in os.environ} | {"NO_PROXY": "127.0.0.1"}
+
+
+def installed(
+    name: str, models: Models, folder: Path, count: Callable[[str], int], check: Callable[[], None]
+) -> External:
     """The system of this name in its environment. Raises InvalidInput when it has not been set up."""
     home = environment(name)
     if not home.ready:
         raise InvalidInput(f"{name} is not installed; run `memory-r1 bench setup {name}`")
     worker = WORKERS / f"{name.replace('-', '_')}_worker.py"
-    return External(name, [str(home.python), str(worker)], models, folder, count)
+    return External(name, [str(home.python), str(worker)], models, folder, count, check)
 
 
 def plain(dialogue: Dialogue) -> dict[str, Any]:
@@ -172,10 +197,10 @@ def _message(line: str) -> Any:
 
 
 def _found(memory: Mapping[str, Any]) -> Found:
-    time = memory.get("time")
+    said, happened = (datetime.fromisoformat(time) if (time := memory.get(name)) else None for name in ("said", "time"))
     return Found(
-        text=memory["text"],
-        time=datetime.fromisoformat(time) if time else None,
+        text=in_context(memory["text"], said),
+        time=said or happened,
         speaker=memory.get("speaker"),
         turn=memory.get("turn"),
         score=memory.get("score"),

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from memory_r1.answer import retrieve
 from memory_r1.bank import MemoryBank
@@ -26,6 +27,8 @@ class MemoryR1:
     `keep_turns`: what was said is kept beside the memories, and both are found.
     """
 
+    repeatable = True  # it goes on where it stopped
+
     def __init__(
         self, llm: LLM, embedder: Embedder, folder: Path, *, related: int = RELATED, keep_turns: bool = False
     ) -> None:
@@ -42,7 +45,7 @@ class MemoryR1:
     def read(self, dialogue: Dialogue, progress: Callable[[int], None]) -> None:
         self.close()
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._bank = MemoryBank(self._folder / f"{dialogue.id}.db", embedder=self._embedder)
+        self._bank = MemoryBank(self._folder / f"{quote(dialogue.id, safe=' ')}.db", embedder=self._embedder)
         self._scope = Scope(user_id=dialogue.id)
         self._before = sum(self._remembers(turn.id) for turn in dialogue.turns)
         for number, turn in enumerate(dialogue.turns, 1):

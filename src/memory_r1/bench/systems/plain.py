@@ -6,20 +6,20 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from memory_r1.bench.data import Dialogue, Question
-from memory_r1.bench.systems import Found
+from memory_r1.bench.systems import Found, in_context
 from memory_r1.recall import estimated_tokens
 from memory_r1.types import Turn
 
 
 def said(turn: Turn) -> Found:
     """A turn as a memory: who said what, and when."""
-    return Found(f"{turn.speaker}: {turn.text}", turn.time, turn.speaker, turn.id)
+    return Found(in_context(f"{turn.speaker}: {turn.text}", turn.time), turn.time, turn.speaker, turn.id)
 
 
 class NoMemory:
     """Nothing is remembered: what the model guesses, or how well it says that it does not know."""
 
-    name = "no-memory"
+    name, repeatable = "no-memory", True
 
     def read(self, dialogue: Dialogue, progress: Callable[[int], None]) -> None:
         progress(len(dialogue.turns))
@@ -37,7 +37,7 @@ class NoMemory:
 class FullContext:
     """Every turn, in order, whatever the budget. What overflows the model's context loses the dialogue's end."""
 
-    name = "full-context"
+    name, repeatable = "full-context", True
 
     def __init__(self) -> None:
         self._turns: tuple[Found, ...] = ()

@@ -23,6 +23,8 @@ METHODS: Mapping[str, Mode] = {"bm25": "text", "dense": "vector", "hybrid": "hyb
 class Rag:
     """`method` ranks turns. With unit "session", a session ranks as its best turn and is shown whole."""
 
+    repeatable = True
+
     def __init__(self, embedder: Embedder, method: str = "hybrid", unit: Literal["turn", "session"] = "turn") -> None:
         self.name = f"rag-{method}-{unit}s"
         self._mode: Mode = METHODS[method]
@@ -42,8 +44,9 @@ class Rag:
         self._session = {}
         for session in dialogue.sessions:
             turns = [said(turn) for turn in session.turns]
-            whole = Found("\n".join(one.text for one in turns), session.time, None, turns[0].turn)
-            self._session |= {one.turn: whole for one in turns if one.turn}
+            ids = tuple(one.turn for one in turns if one.turn)
+            whole = Found("\n".join(one.text for one in turns), session.time, None, next(iter(ids), None), turns=ids)
+            self._session |= dict.fromkeys(ids, whole)
         progress(len(dialogue.turns))
 
     def find(self, question: Question, k: int) -> Sequence[Found]:

@@ -16,6 +16,8 @@ DEVIATIONS = [
     "the embedder is everybody's instead of all-MiniLM-L6-v2, patched into its Chroma retriever",
     "analyze_content() is called before add_note(): at this commit add_note() itself no longer asks for keywords, "
     "context and tags, which the paper's system has",
+    "a note is embedded with its context, keywords and tags, as in the paper's code: at this commit add_note() embeds "
+    "its content alone",
     "the endpoint is patched into its OpenAI client, which takes no base_url",
     "temperature 0 instead of 0.7, as for every system",
     "sentence-transformers and transformers are not installed: nothing of them is used with another embedder",
@@ -24,7 +26,7 @@ SEEN = [
     "update_neighbor takes a neighbour's rank for its position among all notes, so it rewrites the oldest notes "
     "instead of the nearest",
     "suggested connections are whatever the model writes, most often no note's id",
-    "what was evolved reaches the search index only at every 100th evolution",
+    "what was evolved reaches the search index only at every 100th evolution, when all notes are indexed anew",
 ]
 
 
@@ -60,6 +62,12 @@ class AMem:
                 return {}
 
         retrievers.SentenceTransformerEmbeddingFunction = Shared
+        add = retrievers.ChromaRetriever.add_document
+
+        def add_document(self: Any, document: str, metadata: Mapping[str, Any], doc_id: str) -> None:
+            add(self, indexed(document, metadata), metadata, doc_id)
+
+        retrievers.ChromaRetriever.add_document = add_document
         complete = OpenAIController.get_completion
 
         def greedy(self: Any, prompt: str, response_format: Any, *_: Any, **__: Any) -> Any:
@@ -85,7 +93,8 @@ class AMem:
         if not found.get("keywords"):  # what it gives when the reply could not be read
             self.tally.unreadable += 1
         before = {note: (kept.context, str(kept.tags)) for note, kept in self.memory.memories.items()}
-        note = self.memory.add_note(content, time=moment, **found)
+        wanted = {name: found[name] for name in ("keywords", "context", "tags") if name in found}
+        note = self.memory.add_note(content, time=moment, **wanted)
         self.turns[note] = turn
         self.tally.operations["ADD"] += 1
         self.tally.operations["UPDATE"] += sum(
@@ -100,7 +109,7 @@ class AMem:
         return [
             {
                 "text": self.told(hit["id"]),
-                "time": self.turns[hit["id"]]["time"],
+                "said": self.turns[hit["id"]]["time"],
                 "speaker": self.turns[hit["id"]]["speaker"],
                 "turn": self.turns[hit["id"]]["id"],
                 "score": -hit["score"] if "score" in hit else None,
@@ -121,6 +130,12 @@ class AMem:
             "seen": SEEN,
             "versions": versions("agentic-memory", "chromadb", "litellm", "openai"),
         }
+
+
+def indexed(content: str, about: Mapping[str, Any]) -> str:
+    """What the paper's code embeds of a note."""
+    keywords, tags = (", ".join(map(str, about.get(name) or ())) for name in ("keywords", "tags"))
+    return f"content:{content} context:{about.get('context')} keywords: {keywords} tags: {tags}"
 
 
 _TRANSFORMERS = ["AutoModel", "AutoTokenizer"]

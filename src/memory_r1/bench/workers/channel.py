@@ -33,7 +33,8 @@ def serve(make: Callable[[Mapping[str, Any]], Any]) -> None:
     """Answers requests until there are no more. `make(config)` gives an object with these methods:
 
     read(dialogue, done)       done(turns) tells how far it is
-    find(question, asked_at, k) -> [{"text", "time", "speaker", "turn", "score"}], best first; all but text optional
+    find(question, asked_at, k) -> [{"text", "said", "time", "speaker", "turn", "score"}], best first; all but text
+                               optional. "said": when that was said; or "time", when it happened
     stats() -> {"texts": [every memory's text], "operations", ...}
     """
     system: Any = None
@@ -160,6 +161,11 @@ def as_told_to(owner: str, batch: Iterable[Mapping[str, Any]]) -> list[dict[str,
         }
         for turn in batch
     ]
+
+
+def named(speaker: str | None, text: str) -> str:
+    """A memory of one speaker's, also where its own words do not say whose it is."""
+    return text if speaker is None or speaker.casefold() in text.casefold() else f"{speaker}: {text}"
 
 
 def share(k: int, parts: int, n: int) -> int:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from channel import Endpoint, Tally, as_told_to, batches, serve, share, versions
+from channel import Endpoint, Tally, as_told_to, batches, serve, versions
 
 SEEN = ["every prompt holds a random id, so that a run is not exactly repeatable even at temperature 0"]
 BATCH = 2  # messages in one call of the manager, as for Mem0
@@ -17,6 +17,7 @@ DEVIATIONS = [
     "deletes are enabled (off by default), since Memory-R1 compares systems that may delete",
     "the first memories too are asked for with tool_choice 'any', as LangMem itself asks once there are some: a small "
     "model otherwise answers in prose, and nothing is ever remembered",
+    "tool calls are asked for by a schema and told in the system message, at most 4 in a reply of at most 2,048 tokens",
     "a memory has no field for a date: the worker notes the session in which each was written last",
     "temperature 0, as for every system",
 ]
@@ -59,25 +60,23 @@ class LangMem:
         )
         self.tally = tally
         self.options = {"callbacks": [Listener()]}
-        self.owners: list[str] = []
+        self.owner = ""
         self.times: dict[str, str | None] = {}
 
     def read(self, dialogue: Mapping[str, Any], done: Callable[[int], None]) -> None:
-        self.owners = list(dialogue["speakers"])
+        self.owner = dialogue["speakers"][0]
         turns = 0
         for batch in batches(dialogue["turns"], BATCH):
-            for owner in self.owners:
-                with self.tally.attempt("manager"):
-                    self.add(owner, batch)
+            with self.tally.attempt("manager"):
+                self.add(batch)
             turns += len(batch)
             done(turns)
 
-    def add(self, owner: str, batch: list[Mapping[str, Any]]) -> None:
-        """One namespace per speaker: in each the owner is the user, and the other one the assistant."""
-        messages = as_told_to(owner, batch)
-        before = self.kept(owner)
-        self.manager.invoke({"messages": messages}, config={"configurable": {"owner": owner}, **self.options})
-        after = self.kept(owner)
+    def add(self, batch: list[Mapping[str, Any]]) -> None:
+        """One namespace, whose user is the first speaker: LangMem remembers what both say."""
+        messages, before = as_told_to(self.owner, batch), self.kept()
+        self.manager.invoke({"messages": messages}, config={"configurable": {"owner": self.owner}, **self.options})
+        after = self.kept()
         changes = {key: "UPDATE" if key in before else "ADD" for key in after if before.get(key) != after[key]}
         changes |= dict.fromkeys(before.keys() - after.keys(), "DELETE")
         self.times |= dict.fromkeys(changes, batch[0]["time"])
@@ -85,20 +84,18 @@ class LangMem:
 
     def find(self, question: str, asked_at: str | None, k: int) -> list[dict[str, Any]]:
         del asked_at
-        hits = [
-            {"text": text(item.value), "time": self.times[item.key], "speaker": owner, "score": item.score}
-            for n, owner in enumerate(self.owners)
-            for item in self.store.search(("memories", owner), query=question, limit=share(k, len(self.owners), n))
+        return [
+            {"text": text(item.value), "said": self.times[item.key], "score": item.score}
+            for item in self.store.search(("memories", self.owner), query=question, limit=k)
         ]
-        return sorted(hits, key=lambda hit: -float(hit["score"] or 0))
 
-    def kept(self, owner: str) -> dict[str, str]:
-        return {item.key: text(item.value) for item in self.store.search(("memories", owner), limit=1_000_000)}
+    def kept(self) -> dict[str, str]:
+        return {item.key: text(item.value) for item in self.store.search(("memories", self.owner), limit=1_000_000)}
 
     def stats(self) -> dict[str, Any]:
         return {
             **self.tally.report(),
-            "texts": [kept for owner in self.owners for kept in self.kept(owner).values()],
+            "texts": list(self.kept().values()),
             "deviations": DEVIATIONS,
             "seen": SEEN,
             "versions": versions("langmem", "langgraph", "trustcall", "langchain-openai", "openai"),

@@ -18,6 +18,8 @@ DEVIATIONS = [
 
 
 class Mem02(Mem0):
+    store_each = False  # one, whose user is the first speaker: 2.x remembers what both say, each by name
+
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__(config)
         from mem0.configs import prompts

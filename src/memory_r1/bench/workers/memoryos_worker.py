@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
@@ -13,16 +14,20 @@ from typing import Any
 from channel import Endpoint, Tally, serve, versions
 
 USER, ASSISTANT = "user", "assistant"
+NOTHING = "..."  # said by one who did not answer: a page with an empty side is dropped when it grows old
+SIMILAR = 0.85  # for the same topic: its 0.6 was set for another embedder, by e5-small anything is that similar
 FAILED = "Error: Could not get response from LLM."
 
 DEVIATIONS = [
     "the embedder is everybody's instead of all-MiniLM-L6-v2: the module sentence_transformers is replaced by one "
     "that asks the endpoint",
-    "the first speaker is the user and the second the assistant, as in its own evaluation; a turn without an answer in "
-    "its session is a page with an empty answer",
+    "the first speaker is the user and the second the assistant, as in its own evaluation, and called by their names "
+    "in knowledge and profile; a turn without an answer in its session is answered by '...'",
+    f"pages are of one topic from a similarity of {SIMILAR} on, not 0.6",
     "faiss-cpu instead of the faiss-gpu it asks for",
-    "what its get_response() would show is shown to the shared Answer Agent instead: pages found (its own limit of 7), "
-    "knowledge, the last 10 pages, the profile",
+    "what its get_response() would show is shown to the shared Answer Agent instead, within its budget: the profile, "
+    "the last page, pages found (up to the budget, not 7), knowledge; one page is kept as recent, as in its own "
+    "evaluation, so that all others can be found",
     "temperature 0, as for every system",
 ]
 SEEN = ["knowledge and the profile carry the wall clock's time: when it was said is lost, and no time is shown"]
@@ -69,6 +74,8 @@ class MemoryOS:
             data_storage_path=config["folder"],
             llm_model=config["model"],
             embedding_model_name="shared",
+            short_term_capacity=1,
+            mid_term_similarity_threshold=SIMILAR,
         )
         self.owners: list[str] = []
 
@@ -86,7 +93,7 @@ class MemoryOS:
         time = page[0]["time"]
         stamp = datetime.fromisoformat(time).strftime("%Y-%m-%d %H:%M:%S") if time else None
         profile, known = self.profile(), len(self.knowledge())
-        self.memory.add_memory(said.get(True, ""), said.get(False, ""), stamp)
+        self.memory.add_memory(said.get(True, NOTHING), said.get(False, NOTHING), stamp)
         self.tally.operations["ADD"] += 1 + max(0, len(self.knowledge()) - known)
         self.tally.operations["UPDATE"] += profile != self.profile()
 
@@ -102,19 +109,27 @@ class MemoryOS:
     def find(self, question: str, asked_at: str | None, k: int) -> list[dict[str, Any]]:
         del asked_at
         self.asking = True
+        self.memory.retriever.retrieval_queue_capacity = k
         found = self.memory.retriever.retrieve_context(question, USER)
         self.asking = False
         facts = [*found["retrieved_user_knowledge"], *found["retrieved_assistant_knowledge"]]
         shown = [
-            *map(told, found["retrieved_pages"]),
-            *({"text": fact["knowledge"]} for fact in facts),
-            *map(told, reversed(self.memory.short_term_memory.get_all())),
             *self.described(),
+            *map(told, reversed(self.memory.short_term_memory.get_all())),
+            *map(told, found["retrieved_pages"]),
+            *({"text": self.by_name(fact["knowledge"])} for fact in facts),
         ]
         return shown[:k]
 
+    def by_name(self, text: str) -> str:
+        """As its own evaluation has it."""
+        for role, owner in zip((USER, ASSISTANT), self.owners, strict=False):
+            text = re.sub(rf"\b{role}\b", owner, text, flags=re.IGNORECASE)
+        return text
+
     def described(self) -> list[dict[str, Any]]:
-        return [] if self.profile().lower() == "none" else [{"text": f"Profile of {self.owners[0]}: {self.profile()}"}]
+        profile = self.profile()
+        return [] if profile.lower() == "none" else [{"text": f"Profile of {self.owners[0]}: {self.by_name(profile)}"}]
 
     def stats(self) -> dict[str, Any]:
         segments = self.memory.mid_term_memory.sessions.values()
@@ -149,8 +164,9 @@ def pages(turns: list[Mapping[str, Any]], user: str) -> Iterator[list[Mapping[st
 
 
 def told(page: Mapping[str, Any]) -> dict[str, Any]:
-    text = "\n".join(filter(None, (page["user_input"], page["agent_response"])))
-    return {"text": text, "time": datetime.fromisoformat(page["timestamp"]).isoformat()}
+    said = [one for one in (page["user_input"], page["agent_response"]) if one != NOTHING]
+    said += [f"({page['meta_info']})"] if page.get("meta_info") else []
+    return {"text": "\n".join(said), "said": datetime.fromisoformat(page["timestamp"]).isoformat()}
 
 
 if __name__ == "__main__":

@@ -1,0 +1,32 @@
+"""What is committed under results/ holds nothing of LoCoMo's text, whose licence (CC BY-NC) is not ours."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from memory_r1.bench.locomo import load
+from memory_r1.bench.records import IDS, TEXT_OF_THE_DATA, runs
+
+RESULTS = Path(__file__).parents[2] / "results"
+
+pytestmark = pytest.mark.skipif("MEMORY_R1_LOCOMO" not in os.environ, reason="LoCoMo's file is not there")
+
+
+def test_no_published_answer_quotes_the_data_at_length() -> None:
+    data = load(os.environ["MEMORY_R1_LOCOMO"])
+    told = {run for dialogue in data.dialogues for turn in dialogue.turns for run in runs(turn.text)}
+    told |= {run for question in data.questions for text in (question.text, question.answer) for run in runs(text)}
+    assert len(told) > 100_000
+    seen = 0
+    for path in RESULTS.glob("locomo-*/*/records.jsonl"):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            record, seen = json.loads(line), seen + 1
+            where = f"{path.parent.relative_to(RESULTS)} {record['question']}"
+            assert not runs(record["answer"]) & told, where
+            assert not record.keys() & set(TEXT_OF_THE_DATA), where
+            assert not {name for one in record["retrieved"] for name in one} - set(IDS), where
+    assert seen > 3_000
