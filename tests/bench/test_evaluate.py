@@ -387,3 +387,12 @@ def test_a_later_dialogue_finds_nothing_of_an_earlier_one(tmp_path: Path) -> Non
         found: Sequence[Found] = system.find(asked, 60)
         assert [one.speaker for one in found] == ["Cy"]
         system.close()
+
+
+def test_the_system_that_the_documentation_makes_runs(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs/evaluation.md").read_text(encoding="utf-8")
+    code = text.partition("## To add a system")[2].partition("```python\n")[2].partition("```")[0]
+    names: dict[str, Any] = {}
+    exec(code, names)
+    evaluate(names["LastTurns"](), TOY, ScriptedLLM(model), tmp_path, config())
+    assert [one["turn"] for one in read_records(tmp_path)[0]["retrieved"]] == ["2:1", "1:2"]

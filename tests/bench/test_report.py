@@ -20,7 +20,7 @@ from memory_r1.errors import InvalidInput
 TABLES = """\
 locomo, validation, first 3 sessions: 24 questions, 4 of them about what was never said; talk-1, talk-2.
 Every system: model Tiny-1B, embedder e5-small-int8, seed 0, distil yes.
-Not the same k: memory-r1, untrained: 12; RAG, hybrid, turns: 12; full context: none.
+Not the same k: 12 (memory-r1, untrained / RAG, hybrid, turns); none (full context).
 Scores are per cent: F1 the paper's, over sets of lower-cased words; B1 BLEU-1, J the lenient judge.
 In brackets: 95 % intervals, questions resampled.
 full context deviates: the oldest turns are left out where the context is full.
@@ -268,12 +268,12 @@ def test_runs_with_other_labels_or_of_another_file_are_refused(
 def test_repaired_labels_and_adapters_are_told(folders: list[Path]) -> None:
     for folder in folders:
         change(folder / "result.json", repaired=True)
-    change(folders[0] / "result.json", about={"adapters": {"answer": "memory-r1-answer 1a2b"}})
+    change(folders[0] / "result.json", about={"adapters": ["answer=memory-r1-answer 1a2b"]})
     lines = report.about(report.load(folders))
     assert lines[1] == "Labels were repaired: gold answers and evidence are not all the data set's own."
     assert lines[3] == (
-        "Not the same adapters: memory-r1, untrained: answer memory-r1-answer 1a2b; RAG, hybrid, turns: none; "
-        "full context: none."
+        "Not the same adapters: answer=memory-r1-answer 1a2b (memory-r1, untrained); none (RAG, hybrid, turns / "
+        "full context)."
     )
 
 

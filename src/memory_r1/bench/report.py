@@ -32,7 +32,7 @@ METRICS: Mapping[str, str] = {
 BY_CATEGORY = ("f1", "bleu1", "judge_lenient")  # the paper's three
 OPERATIONS = ("ADD", "UPDATE", "DELETE", "NOOP")
 SETTINGS = ("model", "adapters", "embedder", "k", "seed", "distil")  # the same for all runs, or said which has what
-NOTHING = "-"
+NOTHING, NONE = "-", "none"
 
 # Okabe and Ito's colours that stand on white and on black alike; a system beyond the eighth is drawn hollow.
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8a8a8a", "#b3a100")
@@ -211,13 +211,14 @@ def about(runs: Sequence[Run]) -> list[str]:
         lines.append("Labels were repaired: gold answers and evidence are not all the data set's own.")
     same, differing = [], []
     for key in SETTINGS:
-        values = [_setting_of(run, key) for run in runs]
-        if all(value == values[0] for value in values):
-            if values[0] is not None:
-                same.append(f"{key} {_setting(values[0])}")
-        else:
-            each = "; ".join(f"{run.title}: {_setting(value)}" for run, value in zip(runs, values, strict=True))
+        who: dict[str, list[str]] = {}
+        for run in runs:
+            who.setdefault(_setting(run, key), []).append(run.title)
+        if len(who) > 1:
+            each = "; ".join(f"{value} ({' / '.join(titles)})" for value, titles in who.items())
             differing.append(f"Not the same {key}: {each}.")
+        else:
+            same += [f"{key} {value}" for value in who if value != NONE]
     lines += [f"Every system: {', '.join(same)}."] * bool(same)
     lines += differing
     units = {unit for run in runs if (unit := run.scores["metrics"].get("f1", {}).get("resampled"))}
@@ -232,15 +233,12 @@ def about(runs: Sequence[Run]) -> list[str]:
     return lines
 
 
-def _setting_of(run: Run, key: str) -> Any:
-    """In a run's config, or in what that says about its model."""
-    return run.config.get(key, (run.config.get("about") or {}).get(key))
-
-
-def _setting(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {one}" for name, one in value.items()) or "none"
-    return {"True": "yes", "False": "no", "None": "none"}.get(str(value), str(value))
+def _setting(run: Run, key: str) -> str:
+    """As a run's config has it, or what that says about its model."""
+    value = run.config.get(key, (run.config.get("about") or {}).get(key))
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or NONE
+    return {"True": "yes", "False": "no", "None": NONE}.get(str(value), str(value))
 
 
 def _present(runs: Iterable[Run], metric: str) -> bool:
