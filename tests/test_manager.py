@@ -337,3 +337,45 @@ def test_metadata_and_expiry_reach_the_entry(bank: MemoryBank) -> None:
     (kept,) = bank.all(ANN)
     assert (kept.metadata, kept.expires_at, kept.speaker, kept.event_time) == ({"topic": "food"}, later, "Ann", MAY_8)
     assert bank.log()[0].provenance.turn_id == "t1"
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        ("Ann's blood group is O+", "Ann's blood group is O-"),
+        ("Ann writes C", "Ann writes C++"),
+        ("Ann owes 500 euros", "Ann owes -500 euros"),
+        ("Ann takes vitamin", "Ann takes vitamin A"),
+        ("Ann meets Bo on 12/3", "Ann meets Bo on 12-3"),
+        ("Ann feels \N{GRINNING FACE}", "Ann feels \N{CRYING FACE}"),
+        ("\u0926\u093e\u0932", "\u0926\u093f\u0932"),  # lentils, heart
+    ],
+)
+def test_a_sign_or_a_mark_makes_another_fact(before: str, now: str) -> None:
+    assert duplicate(Fact(now, "Ann"), [entry(before)]) is None
+    assert duplicate(Fact(before, "Ann"), [entry(now)]) is None
+
+
+def fits(limit: int, reply: str) -> ScriptedLLM:
+    """A model with a context of so many characters of the last message."""
+    return ScriptedLLM(
+        lambda prompt: Reply("", stop="overflow") if len(prompt.messages[-1].content) > limit else Reply(reply)
+    )
+
+
+def test_related_memories_that_do_not_fit_are_not_shown_and_the_fact_is_never_lost() -> None:
+    related = [entry("Ann has a cat", 1), entry("Ann " + "walked and " * 100, 2)]
+    llm = fits(300, '{"operation": "NOOP"}')
+    assert run(decide(Fact("Ann has a dog", "Ann"), related), llm).kind == "NOOP"
+    assert len(llm.prompts) == 2
+    added = run(decide(Fact("Ann has a dog", "Ann"), related[1:]), fits(300, "?"))
+    assert (added.kind, added.provenance.reason) == ("ADD", "too long to decide")
+
+
+def test_a_message_that_does_not_fit_is_read_in_smaller_pieces() -> None:
+    text = " ".join(f"word{number}" for number in range(300))
+    llm = fits(600, '{"facts": ["Ann said word1"]}')
+    found, unusable = run(extract(Turn("Ann", text)), llm)
+    read = [prompt.messages[-1].content for prompt in llm.prompts if len(prompt.messages[-1].content) <= 600]
+    assert " ".join(one.removeprefix("Ann: ") for one in read) == text
+    assert len(found) + len(unusable) == len(read)

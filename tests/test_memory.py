@@ -455,3 +455,15 @@ def test_async_memory_gives_what_memory_gives() -> None:
 def test_every_public_method_of_memory_is_awaitable_in_async_memory() -> None:
     methods = {name for name, value in vars(Memory).items() if callable(value) and not name.startswith("_")}
     assert {name for name in methods if not hasattr(AsyncMemory, name)} == set()
+
+
+def test_yesterday_is_the_day_before_where_it_was_said(memory: Memory) -> None:
+    evening = "2023-05-08T20:30:00-07:00"  # 9 May in UTC
+    memory.add("so I ran a marathon yesterday", user_id="ann", timestamp=evening)
+    memory.add([{"role": "user", "content": "so I swam today", "timestamp": evening}], user_id="ann")
+    memory.add(Turn("ann", "so I slept yesterday"), user_id="ann", timestamp="2023-05-08")
+    assert [entry.text.partition("(")[2].rstrip(")") for entry in memory.bank.all(Scope("ann"))] == [
+        "7 May 2023",
+        "8 May 2023",
+        "7 May 2023",
+    ]

@@ -98,6 +98,11 @@ def test_stored_text_ends_no_message_hides_nothing_and_dates_nothing(stored: str
         (f"{OPEN}- a</recalled-memory>", ""),
         (f"x {OPEN}\n- cut off in the mid", "x"),
         (f"> {OPEN}\n> - quoted\n> </recalled-memory>\nyes", ">  \nyes"),
+        (f"Look: {OPEN}\n- cut off\n- in the mid", "Look:"),
+        (
+            "What is <recalled-memory> in my prompt? I am allergic to nuts.",
+            "What is   in my prompt? I am allergic to nuts.",
+        ),
         (f"{OPEN}a</recalled-memory> b {OPEN}c</recalled-memory> d", "b   d"),
         ("<RECALLED-MEMORY>a</Recalled-Memory>b", "b"),
         ("<recalled-memoryless>", "<recalled-memoryless>"),

@@ -63,7 +63,10 @@ def audit(
     """
     entries = bank.all(scope, show_expired=True)
     said = bank.all(scope, show_expired=True, turns=True)
-    found = [*_suspicious(bank, scope, said), *_pairs(bank, entries), *_single(bank, scope, entries, stale_after)]
+    try:
+        found = [*_suspicious(bank, scope, said), *_pairs(bank, entries), *_single(bank, scope, entries, stale_after)]
+    finally:
+        _said.cache_clear()  # it holds texts, which a purge would not reach
     order = {kind: place for place, kind in enumerate(Kind.__args__)}  # type: ignore[attr-defined]
     return sorted(found, key=lambda finding: order[finding.kind])
 

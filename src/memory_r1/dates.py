@@ -311,10 +311,15 @@ def format_date(time: datetime, precision: Precision = "day") -> str:
 
 
 def parse_time(value: str | int | float | datetime) -> datetime:
-    """A timestamp as users write it, in UTC (what names no zone is UTC).
+    """`zoned_time` in UTC."""
+    return zoned_time(value).astimezone(UTC)
 
-    Takes datetimes, epoch seconds (above 1e11: milliseconds), ISO 8601, and dates with day, month and year that
-    can be read in one way only, such as "1:56 pm on 8 May, 2023".
+
+def zoned_time(value: str | int | float | datetime) -> datetime:
+    """A timestamp as users write it, in the zone that it names (what names none is UTC).
+
+    The zone tells which day "yesterday" is. Takes datetimes, epoch seconds (above 1e11: milliseconds), ISO 8601, and
+    dates with day, month and year that can be read in one way only, such as "1:56 pm on 8 May, 2023".
     """
     time: datetime | None = None
     try:
@@ -325,7 +330,9 @@ def parse_time(value: str | int | float | datetime) -> datetime:
         elif isinstance(value, int | float) and not isinstance(value, bool):
             time = EPOCH + timedelta(seconds=value / 1000 if abs(value) > 1e11 else value)
         if time:
-            return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
+            time = time if time.tzinfo else time.replace(tzinfo=UTC)
+            time.astimezone(UTC)  # raises where that is outside the years, too
+            return time
     except (ValueError, OverflowError):  # NaN, infinity, or outside the years 1 to 9999
         pass
     raise InvalidInput(

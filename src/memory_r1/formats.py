@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from memory_r1.bank.writes import check_text
 from memory_r1.bench import locomo
-from memory_r1.dates import parse_time
+from memory_r1.dates import zoned_time
 from memory_r1.errors import InvalidInput
 from memory_r1.files import at, json_lines, open_text
 from memory_r1.migration import is_sqlite, tables
@@ -108,7 +108,7 @@ def _chat_turn(message: Mapping[str, Any], where: str) -> Turn:
         raise InvalidInput('a message needs "content" with its text')
     if not isinstance(speaker, str) or not speaker.isprintable():
         raise InvalidInput(f"the name or role must be a string of printable characters, not {speaker!a:.80}")
-    said = None if message.get("timestamp") is None else parse_time(message["timestamp"])
+    said = None if message.get("timestamp") is None else zoned_time(message["timestamp"])
     turn_id = message.get("id")
     if turn_id is None:
         turn_id = f"{where}:{hashlib.sha256(check_text(content).encode()).hexdigest()[:8]}"

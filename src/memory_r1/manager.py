@@ -6,6 +6,7 @@ turn -> facts -> for each: related entries -> ADD, UPDATE, DELETE or NOOP -> app
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -28,15 +29,21 @@ from memory_r1.types import Fact, Logged, MemoryEntry, Message, Operation, Promp
 RELATED = 3  # of the same speaker; the paper shows five of both
 MAX_FACTS = 16
 MAX_FACT = 120  # characters
-MAX_PIECE = 6_000  # characters read at once
+MAX_PIECE = 6_000  # characters read at once; fewer where so many do not fit into the model's context
+_SHORTEST_PIECE = 100
 UNREADABLE = frozenset({"unreadable", "invented position"})
 ADDED_INSTEAD = frozenset({"its update invents", "its update loses"})
-UNDECIDED = UNREADABLE | ADDED_INSTEAD | {"not in the turn", "duplicate", "nothing related", "conflict"}
+UNDECIDED = (
+    UNREADABLE
+    | ADDED_INSTEAD
+    | {*("not in the turn", "duplicate", "nothing related", "too long to decide", "conflict")}
+)
 """Reasons of what was logged though no manager decided it, or not so."""
 _TRIES = 3
 _WORD = re.compile(r"[^\W\d_]+")
 _LEAST_NAME, _ALIKE = 4, 0.8  # letters of a name; likeness of a misspelt one
 _ARTICLES = frozenset({"a", "an", "the"})
+_AROUND_WORDS = ".,;:!?…\"'“”‘’«»()[]。，、！？"
 
 
 def remember(
@@ -96,8 +103,13 @@ def extract(turn: Turn) -> Flow[tuple[list[Fact], list[Operation]]]:
         return [], []
     facts: list[Fact] = []
     unusable: list[Operation] = []
-    for piece in pieces(turn.text):
+    left = list(pieces(turn.text))
+    while left:
+        piece = left.pop(0)
         reply = yield extract_prompt(replace(turn, text=piece))
+        if reply.stop == "overflow" and len(piece) > _SHORTEST_PIECE:
+            left[:0] = pieces(piece, len(piece) // 2 + 1)
+            continue
         texts, readable = parse_facts(reply.text)
         how = provenance(reply, "extract")
         if not readable:
@@ -132,11 +144,11 @@ def with_name(text: str, turn: Turn) -> str:
     return _WORD.sub(spelled, text)
 
 
-def pieces(text: str) -> Iterator[str]:
+def pieces(text: str, most: int = MAX_PIECE) -> Iterator[str]:
     """A long text in parts that a small model's context holds, cut between words where there are any."""
-    while len(text) > MAX_PIECE:
-        cut = text.rfind(" ", MAX_PIECE // 2, MAX_PIECE)
-        cut = MAX_PIECE if cut < 0 else cut
+    while len(text) > most:
+        cut = text.rfind(" ", most // 2, most)
+        cut = most if cut < 0 else cut
         yield text[:cut]
         text = text[cut:].lstrip()
     yield text
@@ -178,26 +190,40 @@ def decide(fact: Fact, related: Sequence[MemoryEntry], expires_at: datetime | No
         if _outlasts(expires_at, same.expires_at):
             return Operation("UPDATE", fact, same, same.text, Provenance(reason="lasts longer"))
         return Operation("NOOP", fact, same, provenance=Provenance(reason="duplicate"))
-    reply = yield manager_prompt(fact, related)
-    return parse_operation(reply, fact, related, expires_at)
+    for shown in range(len(related), 0, -1):  # what does not fit into the model's context is not shown, the last first
+        reply = yield manager_prompt(fact, related[:shown])
+        if reply.stop != "overflow":
+            return parse_operation(reply, fact, related[:shown], expires_at)
+    return Operation("ADD", fact, provenance=replace(provenance(reply, "manage"), reason="too long to decide"))
 
 
 def duplicate(fact: Fact, related: Iterable[MemoryEntry]) -> MemoryEntry | None:
-    """An entry with the same words in the same order, but for case, punctuation and articles.
+    """An entry with the same wording, but for case, articles and the punctuation around words.
 
-    The same words about another day are another event: a dated fact is a duplicate only on the same date. Of several
-    entries it is the one that lasts longest.
+    What stands inside or after a word is part of it: O+ is not O-, C++ not C, and vitamin A no vitamin. The same words
+    about another day are another event: a dated fact is a duplicate only on the same date. Of several entries it is the
+    one that lasts longest.
     """
-    wanted = [word for word in words(fact.text) if word not in _ARTICLES]
+    wanted = _wording(fact.text)
     found = None
     for entry in related:
         if fact.dated and fact.event_time and entry.event_time and fact.event_time != entry.event_time:
             continue
-        if fact.speaker != entry.speaker or [word for word in words(entry.text) if word not in _ARTICLES] != wanted:
+        if fact.speaker != entry.speaker or _wording(entry.text) != wanted:
             continue
         if found is None or _outlasts(entry.expires_at, found.expires_at):
             found = entry
     return found
+
+
+def _wording(text: str) -> list[str]:
+    """A text's words as they are compared: without articles, which are written small or begin the text."""
+    said = [word for each in unicodedata.normalize("NFKC", text).split() if (word := each.strip(_AROUND_WORDS))]
+    return [
+        word.casefold()
+        for place, word in enumerate(said)
+        if word.casefold() not in _ARTICLES or place == len(said) - 1 or (place and not word.islower())
+    ]
 
 
 def _outlasts(expires_at: datetime | None, other: datetime | None) -> bool:

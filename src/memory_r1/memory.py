@@ -25,7 +25,7 @@ from memory_r1.bank.quarantine import as_given, check_turn_id, released_turn
 from memory_r1.bank.rows import moment
 from memory_r1.bank.sqlite import MemoryBank, NewEntry
 from memory_r1.bank.writes import BY_HAND, check_text, clean
-from memory_r1.dates import parse_time
+from memory_r1.dates import parse_time, zoned_time
 from memory_r1.embed import Embedder, default_embedder
 from memory_r1.errors import EntryNotFound, InvalidInput, Suspicious
 from memory_r1.flow import LLM, Roles, run
@@ -138,7 +138,7 @@ class Memory:
         and with `infer=False` once.
         """
         scope = Scope(user_id, agent_id, run_id)
-        time = self.bank.now() if timestamp is None else parse_time(timestamp)
+        time = self.bank.now() if timestamp is None else zoned_time(timestamp)
         turns, metadata, scrubbed = self.scrubbed(turns_of(messages, time), metadata)
         expires_at = None if expiration_date is None else parse_time(expiration_date)
         bank = self.bank.fork(scope) if dry_run else self.bank
@@ -631,7 +631,7 @@ def turns_of(messages: Messages, time: datetime) -> list[Turn]:
             message = _turn_of(message, time)
         if not isinstance(message, Turn):
             raise InvalidInput(f"a message must be a dict with role and content, not {type(message).__name__}")
-        turns.append(_checked(message))
+        turns.append(_checked(message if message.time is not None else replace(message, time=time)))
     if not turns:
         raise InvalidInput("messages hold nothing to remember: give a text or user and assistant messages")
     return turns
@@ -660,7 +660,7 @@ def _checked(turn: Turn) -> Turn:
         if not isinstance(value, str) or not value.isprintable():
             raise InvalidInput(f"a message's {name} must be a string of printable characters, not {value!a:.80}")
     check_turn_id(turn.id)
-    return turn if turn.time is None else replace(turn, time=parse_time(turn.time))
+    return turn if turn.time is None else replace(turn, time=zoned_time(turn.time))
 
 
 def how_many(limit: int | None, top_k: int | None, default: int, name: str = "top_k") -> int:

@@ -13,6 +13,7 @@ import pytest
 from memory_r1.bank import MemoryBank, NewEntry, schema
 from memory_r1.bank.turns import TurnProgress
 from memory_r1.errors import (
+    BankBusy,
     BankCorrupt,
     BankTooNew,
     Conflict,
@@ -352,18 +353,38 @@ def test_a_turn_id_belongs_to_its_scope(bank: MemoryBank) -> None:
     assert (texts(bank, ANN), texts(bank, BOB)) == (["Ann has a dog"], ["Ann has a dog"])
 
 
+@pytest.mark.parametrize(
+    ("wide", "narrow"),
+    [
+        (Scope(agent_id="a"), Scope(user_id="ann", agent_id="a")),
+        (Scope(user_id="ann"), Scope(user_id="ann", agent_id="a")),
+        (Scope(user_id="ann"), Scope(user_id="ann", run_id="r")),
+        (Scope(run_id="r"), Scope(user_id="ann", agent_id="a", run_id="r")),
+    ],
+)
+def test_what_is_told_in_a_wide_scope_is_not_written_into_a_narrower_one_that_others_read_and_purge(
+    bank: MemoryBank, wide: Scope, narrow: Scope
+) -> None:
+    add(bank, "Ann has a cat", narrow, speaker="Ann")
+    told = ScriptedLLM(['{"facts": ["Ann has a cat", "Ann has a dog"]}', '{"operation": "ADD"}'])
+    logged = run(remember(Turn("Ann", "I have a cat and a dog"), bank, wide), told)
+    assert [(one.kind, one.scope) for one in logged] == [("ADD", wide), ("ADD", wide)]
+    assert [entry.text for entry in bank.related(Fact("Ann has a cat", "Ann"), narrow)] == ["Ann has a cat"]
+    bank.purge(scope=narrow)
+    assert texts(bank, wide) == ["Ann has a cat", "Ann has a dog"]
+
+
 @pytest.mark.parametrize("kind", ["UPDATE", "DELETE"])
-def test_a_turn_that_changes_an_entry_of_a_narrower_scope_is_done_and_no_other_turn_is(
-    bank: MemoryBank, kind: str
+def test_a_turn_that_changed_an_entry_of_a_narrower_scope_is_done_and_no_other_turn_is(
+    bank: MemoryBank, kind: Any
 ) -> None:
     wide, narrow = Scope(agent_id="a"), Scope(user_id="ann", agent_id="a")
     add(bank, "Ann has a cat", narrow, speaker="Ann")
+    (entry,), fact = bank.all(narrow), Fact("Ann has a dog now", "Ann")
     bank.begin_turn(narrow, Turn("Ann", "x", id="t1"), [Fact("Ann has a bird", "Ann")])
-    turn = Turn("Ann", "I have a dog now", id="t1")
-    decision = json.dumps({"operation": kind, "index": 1, "text": "Ann has a cat and a dog"})
-    (logged,) = run(remember(turn, bank, wide), ScriptedLLM(['{"facts": ["Ann has a dog now"]}', decision]))
+    bank.begin_turn(wide, Turn("Ann", "I have a dog now", id="t1"), [fact])
+    logged = bank.apply(Operation(kind, fact, entry, "Ann has a cat and a dog", Provenance(turn_id="t1")), wide)
     assert (logged.kind, logged.scope) == (kind, narrow)
-    assert run(remember(turn, bank, wide), ScriptedLLM([])) == []
     assert bank.turn_progress(wide, "t1") == TurnProgress((), 1, True)
     assert bank.turn_progress(narrow, "t1") == TurnProgress((Fact("Ann has a bird", "Ann"),), 0, False)
 
@@ -558,12 +579,15 @@ def test_a_purge_erases_the_words_of_an_entry_where_a_wider_scope_said_them(
     facts = [f"Mia has epilepsy {MARKER}", f"Mia knows {MARKER}"]
 
     with MemoryBank(path, embedder=HashEmbedder()) as bank:
-        for number, scope in enumerate((own, wider), 1):
-            llm = ScriptedLLM([json.dumps({"facts": facts[:1]})])
-            run(remember(Turn("Mia", said, id=f"t{number}"), bank, scope), llm)
-        with pytest.raises(ModelUnavailable):  # after the first of its facts
-            run(remember(Turn("Mia", said, id="t3"), bank, wider), ScriptedLLM([json.dumps({"facts": facts})]))
+        llm = ScriptedLLM([json.dumps({"facts": facts[:1]})])
+        run(remember(Turn("Mia", said, id="t1"), bank, own), llm)
         (entry,) = bank.all()
+        # Banks of before hold decisions in a wider scope about an entry of a narrower one.
+        for number, told in ((2, facts[:1]), (3, facts)):
+            turn = Turn("Mia", said, id=f"t{number}")
+            bank.begin_turn(wider, turn, [Fact(one, "Mia") for one in told])
+            how = Provenance(turn_id=turn.id, reason="duplicate")
+            bank.apply(Operation("NOOP", Fact(told[0], "Mia"), entry, provenance=how), wider)
         assert [(one.kind, one.scope, one.entry_id) for one in bank.log()] == [
             ("ADD", own, entry.id),
             ("NOOP", wider, entry.id),
@@ -619,3 +643,46 @@ def test_reset_erases_everything_and_the_bank_works_on(tmp_path: Path) -> None:
         assert (bank.all(show_expired=True), bank.log(), bank.recalls()) == ([], [], {})
         add(bank, "tea")
         assert found(bank, "tea") == ["tea"]
+
+
+@pytest.mark.parametrize("last", [datetime.max, datetime.max.replace(tzinfo=UTC)])
+def test_the_last_moment_of_the_calendar_can_be_read_back(bank: MemoryBank, last: datetime) -> None:
+    add(bank, "Ann's contract has no end", expires_at=last, event_time=last)
+    (entry,) = bank.all(ANN)
+    assert entry.expires_at is not None
+    assert entry.expires_at.year == 9999
+    bank._db.execute("UPDATE entry SET expires_at = 253402300800.0, event_time = 253402300800.0")  # as of before
+    (entry,) = bank.all(ANN)
+    assert entry.event_time == entry.expires_at
+
+
+def test_a_text_may_spell_an_escape(bank: MemoryBank) -> None:
+    told = r"In JSON write \u0000 for NUL, \\u0000 for that"
+    add(bank, told, metadata={"note": r"\u0000"})
+    assert texts(bank) == [told]
+    with pytest.raises(InvalidInput, match=r"U\+0000"):
+        add(bank, "tea", metadata={"note": "\0"})
+
+
+def test_a_purge_whose_traces_could_not_be_erased_can_be_repeated(tmp_path: Path) -> None:
+    path = tmp_path / "m.db"
+    with MemoryBank(path, embedder=HashEmbedder()) as bank:
+        (entry_id, *_) = (add(bank, f"Ann knows {MARKER}"), add(bank, "Ann has a cat"))
+        reader = sqlite3.connect(path, isolation_level=None)
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM entry").fetchone()
+        with pytest.raises(BankBusy, match="purge again"):
+            bank.purge(entry_id=entry_id)
+        reader.close()
+        assert bank.purge(entry_id=entry_id) == 0
+        assert MARKER.encode() not in bytes_of(path)
+        assert [one.kind for one in bank.log()] == ["ADD", "ADD", "PURGE"]
+
+
+def test_an_import_decides_nothing_of_a_turn_that_is_waiting_here(bank: MemoryBank) -> None:
+    with MemoryBank(embedder=HashEmbedder()) as other:
+        run(remember(Turn("Ann", "I have a dog", id="m1"), other, ANN), ScriptedLLM(['{"facts": ["Ann has a dog"]}']))
+        lines = list(other.log())
+    bank.begin_turn(ANN, Turn("Ann", "I like tea", id="m1"), [Fact("Ann likes tea", "Ann")])
+    bank.restore(lines)
+    assert bank.turn_progress(ANN, "m1") == TurnProgress((Fact("Ann likes tea", "Ann"),), 0, False)

@@ -15,7 +15,7 @@ from memory_r1.flow import run
 from memory_r1.manager import remember
 from memory_r1.memory import Memory
 from memory_r1.testing import HashEmbedder, ScriptedLLM
-from memory_r1.types import Prompt, Scope, Turn
+from memory_r1.types import Fact, Operation, Prompt, Provenance, Scope, Turn
 
 ANN, BOB = Scope(user_id="ann"), Scope(user_id="bob")
 SAID = "ann: We drove up to the lake and my boots got soaked"
@@ -281,8 +281,12 @@ def test_purging_a_memory_erases_the_words_that_told_it(
     turn_id = {"id": "t1"} if with_id else {}
     with made(path) as memory:
         memory.add(Turn("ann", f"so Ann met {MARKER}", **turn_id), **own.ids)
-        if wider:  # the same fact again, as a NOOP about the same entry
-            memory.add(Turn("ann", f"Yes, so Ann met {MARKER}", **turn_id), user_id="ann")
+        if wider:  # the same fact again, as a NOOP about the same entry: in banks of before
+            turn, (about,) = Turn("ann", f"Yes, so Ann met {MARKER}", **turn_id), memory.bank.all(own)
+            fact = Fact(f"Ann met {MARKER}", "ann")
+            said = memory.bank.begin_turn(Scope("ann"), turn, [fact], keep=True)
+            how = Provenance(turn_id=turn.id, reason="duplicate", said=said)
+            memory.bank.apply(Operation("NOOP", fact, about, provenance=how), Scope("ann"))
         memory.add(Turn("bob", "hello, so Bob likes tea", id="t1"), user_id="bob")
         (entry,) = memory.get_all(**own.ids)["results"]
         assert memory.purge(**(own.ids if whole_scope else {"memory_id": entry["id"]})) == 2 + wider

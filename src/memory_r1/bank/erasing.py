@@ -30,6 +30,11 @@ def purge_one(db: sqlite3.Connection, time: datetime, entry_id: str) -> list[int
         db.execute(f"UPDATE operation SET {_ERASED} WHERE entry_id = ?", (entry_id,))
         log_operation(db, time, "PURGE", entry_id, held[0].scope, None, None, None, BY_HAND)
         return []
+    if (
+        row is None
+        and db.execute("SELECT 1 FROM operation WHERE entry_id = ? AND kind = 'PURGE'", (entry_id,)).fetchone()
+    ):
+        return []  # again, as when its traces in the file could not be erased yet
     if row is None:
         raise EntryNotFound(f"no memory entry {entry_id!r} to purge")
     purged = [row, *words_behind(db, [row])]
@@ -109,14 +114,14 @@ def _erase_lines(db: sqlite3.Connection, where: str, values: Sequence[Any]) -> N
 
 
 def _erase_kept_apart(db: sqlite3.Connection, held_id: str, row: sqlite3.Row) -> None:
-    """Erase what an entry was released from: lines of quarantine in the entry's own scope, and no others.
+    """Erase what an entry was released from: lines of quarantine in the entry's own scope or a wider one.
 
-    A turn id comes with an import, too, and may then name an entry of anybody.
+    No others: a turn id comes with an import, too, and may then name an entry of anybody.
     """
+    wider = " AND ".join(f"({name} IS NULL OR {name} IS ?)" for name in SCOPE_KEYS)
     db.execute(
-        f"UPDATE operation SET {_ERASED} WHERE entry_id = ? AND kind IN (?, ?, ?) "
-        "AND user_id IS ? AND agent_id IS ? AND run_id IS ?",
-        (held_id, *QUARANTINE, row["user_id"], row["agent_id"], row["run_id"]),
+        f"UPDATE operation SET {_ERASED} WHERE entry_id = ? AND kind IN (?, ?, ?) AND {wider}",
+        (held_id, *QUARANTINE, *(row[name] for name in SCOPE_KEYS)),
     )
 
 

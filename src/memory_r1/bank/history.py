@@ -95,4 +95,4 @@ def take_in(
         undoes = None if logged.undoes is None else numbers.get(logged.undoes)
         anew.append(replace(logged, id=number, undoes=undoes))
         numbers[logged.id] = number
-    write_log(db, anew)
+    write_log(db, anew, counted=False)

@@ -50,6 +50,8 @@ class HomeIndex:
         self._kind = np.zeros(64, dtype=np.int8)
         self._expires = np.full(64, np.inf)
         self._speaker = np.zeros(64, dtype=np.int32)
+        self._scope = np.zeros(64, dtype=np.int32)
+        self._scopes: dict[tuple[Any, ...], int] = {}
         self._length = np.zeros(64, dtype=np.float32)
         self._after = np.zeros(64, dtype=np.int32)  # 1 + the row of the kept turn that follows, 0 where none does
         self._last_turn: dict[Sequence[Any], int] = {}  # by scope
@@ -104,13 +106,15 @@ class HomeIndex:
         self._expires[start:end] = [row.expires_at for row in fresh]
         self._length[start:end] = [len(row.terms) // 4 for row in fresh]
         self._speaker[start:end] = [self._speakers.setdefault(row.speaker, len(self._speakers)) for row in fresh]
+        self._scope[start:end] = [self._scopes.setdefault(tuple(row.stored[4:7]), len(self._scopes)) for row in fresh]
         self._alive[start:end] = True
         for place, row in enumerate(fresh, start):
             if row.kind == TURN:
                 self._follow(place, row)
         self._row_of.update((row.key, place) for place, row in enumerate(fresh, start))
         self._stored.update((row.key, row.stored) for row in fresh)
-        self._text_bytes += 2 * len(terms)  # a word has some six letters and a code of four bytes
+        # A word has some six letters and a code of four bytes; the metadata are kept as they are.
+        self._text_bytes += 2 * len(terms) + sum(len(row.stored[11]) for row in fresh if row.stored)
         self._count = end
         self._tail = None
 
@@ -127,7 +131,7 @@ class HomeIndex:
         if needed <= len(self._keys):
             return
         capacity = max(needed, 2 * len(self._keys)) if self._count else needed
-        for name in ("_keys", "_alive", "_kind", "_expires", "_speaker", "_length", "_after"):
+        for name in ("_keys", "_alive", "_kind", "_expires", "_speaker", "_scope", "_length", "_after"):
             old = getattr(self, name)
             new = np.zeros(capacity, dtype=old.dtype)
             new[: self._count] = old[: self._count]
@@ -153,11 +157,13 @@ class HomeIndex:
         *,
         keys: NDArray[np.int64] | None = None,
         of: Sequence[str | None] | None = None,
+        scope: tuple[str | None, ...] | None = None,
         kinds: Sequence[int] = (MEMORY, PUT),
     ) -> Rows:
         """What a search may find here: what has not expired `now`. `keys`: only these entries; `of`: these speakers'.
 
-        `kinds`: only entries of these kinds. `vector` or `terms` may be None to rank by the other alone.
+        `scope`: only entries that have just these ids (user, agent, run) and no others. `kinds`: only entries of these
+        kinds. `vector` or `terms` may be None to rank by the other alone.
         """
         some = slice(self._count)
         allowed = self._alive[some] & (self._expires[some] > now)
@@ -165,6 +171,8 @@ class HomeIndex:
             allowed &= np.isin(self._keys[some], keys)
         if of is not None:
             allowed &= np.isin(self._speaker[some], [self._speakers.get(speaker, -1) for speaker in of])
+        if scope is not None:
+            allowed &= self._scope[some] == self._scopes.get(scope, -1)
         wanted = np.zeros(3, dtype=bool)
         wanted[list(kinds)] = True
         allowed &= wanted[self._kind[some]]

@@ -42,16 +42,21 @@ class Retriever:
         *,
         per_speaker: bool,
         of: Sequence[str | None] | None,
+        exact: bool,
         kinds: Sequence[int],
     ) -> list[tuple[int, Retrieved]]:
-        """(key, retrieved) of the `k` best entries, best first. `narrowed`: the SQL of scope and filter."""
+        """(key, retrieved) of the `k` best entries, best first. `narrowed`: the SQL of scope and filter.
+
+        `exact`: only entries with no ids but the scope's.
+        """
+        ids = (scope.user_id, scope.agent_id, scope.run_id) if exact else None
 
         def rows(home: int, whole: bool) -> Rows:
             keys = None
             if filtered or not whole:
                 found = db.execute(f"SELECT key FROM entry WHERE home = ? AND {narrowed[0]}", (home, *narrowed[1]))
                 keys = np.fromiter((row[0] for row in found), dtype=np.int64)
-            return self._index(db, home).rows(vector, terms, now, keys=keys, of=of, kinds=kinds)
+            return self._index(db, home).rows(vector, terms, now, keys=keys, of=of, scope=ids, kinds=kinds)
 
         homes = self._homes(db, scope)
         parts = (rows(*home) for home in homes)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
+import math
+import re
 import sqlite3
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -34,11 +36,15 @@ KIND = (
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)  # dumps() makes one a call
 
 
+_YEAR_10000 = 253_402_300_800.0  # what 31 December 9999, 23:59:59.999999 is rounded to, and no calendar holds
+_LAST = math.nextafter(_YEAR_10000, 0.0)
+
+
 def seconds(time: datetime | None) -> float | None:
     """Epoch seconds, UTC; a time without a zone is taken as UTC."""
     if time is None:
         return None
-    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+    return min((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp(), _LAST)
 
 
 class NoTime(ValueError):
@@ -47,7 +53,7 @@ class NoTime(ValueError):
 
 def moment(value: float | None) -> datetime | None:
     try:
-        return None if value is None else datetime.fromtimestamp(value, UTC)
+        return None if value is None else datetime.fromtimestamp(_LAST if value == _YEAR_10000 else value, UTC)
     except (ValueError, OverflowError, OSError) as error:
         raise NoTime(f"{value!r} is no time: {error}") from error
 
@@ -66,9 +72,12 @@ def dump(value: Any) -> str:
         text.encode()
     except (TypeError, ValueError, RecursionError) as error:  # UnicodeEncodeError is a ValueError
         raise InvalidInput(f"metadata must be plain JSON values in valid Unicode: {error}") from error
-    if "\\u0000" in text:
+    if "\\u0000" in text and _NUL.search(text):
         raise InvalidInput("metadata must not hold U+0000: the file's text search would take it for the end")
     return text
+
+
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # not the six characters that say so, which JSON writes with two strokes
 
 
 def as_dict(row: sqlite3.Row) -> dict[str, Any]:

@@ -116,6 +116,7 @@ def connect(path: str) -> sqlite3.Connection:
             _check_identity(db, path)
             if db.execute("PRAGMA journal_mode").fetchone()[0] not in ("wal", "memory"):
                 db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA secure_delete=ON")  # builds of SQLite differ; what is purged is overwritten at once
             db.execute("PRAGMA synchronous=FULL")  # NORMAL loses acknowledged writes in a power cut
             filters.register(db)
             migrate(db, path)

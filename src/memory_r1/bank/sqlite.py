@@ -462,13 +462,15 @@ class MemoryBank:
     def related(self, fact: Fact, scope: Scope, k: int = 5) -> list[MemoryEntry]:
         """The `k` entries nearest to a new fact: what the Memory Manager decides among. Not counted as a recall.
 
-        Only entries of the same speaker, or of nobody: what one tells never overwrites what another told, as in the
-        paper, where each speaker has a bank. Nothing that a program put as it is (a store's item, a message of a
+        Only entries of just this scope: what is told to all of a user's agents is not written into what belongs to
+        one, where that agent's key reads it and purging its scope would take it along. And only of the same speaker,
+        or of nobody: what one tells never overwrites what another told, as in the paper, where each speaker has a
+        bank. Nothing that a program put as it is (a store's item, a message of a
         transcript), and no kept turn: no decision may change it.
         """
         text = searched_text(fact.text, fact.speaker)
         vector, terms = self._passages.embed([text])[0], term_codes(text)
-        found = self._nearest(vector, terms, scope, k, of=(fact.speaker, None), kinds=(MEMORY,))
+        found = self._nearest(vector, terms, scope, k, of=(fact.speaker, None), exact=True, kinds=(MEMORY,))
         return [retrieved.entry for _, retrieved in found]
 
     def _nearest(
@@ -481,6 +483,7 @@ class MemoryBank:
         per_speaker: bool = False,
         show_expired: bool = False,
         of: Sequence[str | None] | None = None,
+        exact: bool = False,
         kinds: Sequence[int] = (MEMORY, PUT),
     ) -> list[tuple[int, Retrieved]]:
         narrowed = self._where(scope, filters, show_expired)
@@ -488,7 +491,18 @@ class MemoryBank:
         with self._reading() as db:
             check_embedder(db, self.embedder, self.path)
             return self._retriever.nearest(
-                db, vector, terms, scope, k, now, narrowed, bool(filters), per_speaker=per_speaker, of=of, kinds=kinds
+                db,
+                vector,
+                terms,
+                scope,
+                k,
+                now,
+                narrowed,
+                bool(filters),
+                per_speaker=per_speaker,
+                of=of,
+                exact=exact,
+                kinds=kinds,
             )
 
     def _where(

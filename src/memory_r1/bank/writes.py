@@ -120,10 +120,15 @@ def next_operation(db: sqlite3.Connection) -> int:
     return row[0] + 1 if row else 1
 
 
-def write_log(db: sqlite3.Connection, log: Sequence[Logged], told_in: Scope | None = None) -> None:
-    """Write lines numbered from `next_operation`, and count them for their turns, of the lines' scope or `told_in`."""
+def write_log(
+    db: sqlite3.Connection, log: Sequence[Logged], told_in: Scope | None = None, counted: bool = True
+) -> None:
+    """Write lines numbered from `next_operation`, and count them for their turns, of the lines' scope or `told_in`.
+
+    Lines of another bank are not `counted`: a turn of the same id here is another turn.
+    """
     db.executemany(_INSERT_OPERATION, map(_operation_row, log))
-    for logged in log:
+    for logged in log if counted else ():
         if logged.provenance.turn_id is not None and (scope := told_in or logged.scope) is not None:
             count_decided(db, scope, logged.provenance.turn_id)
 

@@ -15,7 +15,7 @@ from starlette.responses import Response, StreamingResponse
 
 from memory_r1.audit import audit
 from memory_r1.bank.writes import check_metadata
-from memory_r1.dates import parse_time
+from memory_r1.dates import parse_time, zoned_time
 from memory_r1.errors import BadFilter
 from memory_r1.memory import added, entry_dict, found_dict, held_dict, operation_dict, turns_of
 from memory_r1.serve import schemas
@@ -307,7 +307,7 @@ def _new_turns(service: Service, body: schemas.NewMemories, caller: Caller) -> N
     if not isinstance(messages, str):
         messages = [message.model_dump(exclude_none=True) for message in messages]
     scope = Scope(**caller.ids(body.ids))
-    said = service.memory.bank.now() if body.timestamp is None else parse_time(body.timestamp)
+    said = service.memory.bank.now() if body.timestamp is None else zoned_time(body.timestamp)
     turns = turns_of(messages, said)
     check_metadata(body.metadata)
     expires_at = None if body.expiration_date is None else parse_time(body.expiration_date)
