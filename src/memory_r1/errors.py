@@ -19,6 +19,7 @@ MemoryR1Error
 │   └── CheckpointFailed             it could not be written
 └── ModelError                       a language model or an embedder
     ├── ModelUnavailable             not reachable, timed out, refused
+    │   └── ModelRefused             this request, and it would be again
     ├── WeightsMissing               a model file is absent or has the wrong checksum
     └── AdapterMismatch              a LoRA adapter made for another base model
 """
@@ -98,6 +99,10 @@ class ModelError(MemoryR1Error):
 
 class ModelUnavailable(ModelError):
     """The model could not be reached, timed out, or refused the request."""
+
+
+class ModelRefused(ModelUnavailable):
+    """The model refused this request, as for its content: the same request would be refused again."""
 
 
 class WeightsMissing(ModelError):

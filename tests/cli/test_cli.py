@@ -27,6 +27,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from memory_r1.cli import main
+from memory_r1.cli.options import beside
 from memory_r1.embed import default_embedder
 from memory_r1.memory import Memory
 from memory_r1.serve.inbox import Inbox, Job
@@ -467,6 +468,39 @@ class TestCommands:
             inbox.put(Job((Turn("user", f"A secret of {user}", None, "1"),), Scope(user)))
         assert cli("purge", "--yes") == "Erased 1 memory.\n"
         assert (inbox.waiting(), b"A secret of me" in file.read_bytes()) == (1, False)
+
+    @pytest.mark.parametrize(
+        "command", [("purge", "", "--yes"), ("purge", " ", "--yes"), ("delete", ""), ("history", "")]
+    )
+    def test_an_empty_id_is_no_scope_and_no_memory(self, cli: Cli, command: tuple[str, ...]) -> None:
+        cli.add("Likes tea")
+        assert error_of(cli.result(*command)) == "the id is empty; `memory-r1 list` shows the ids"
+        assert cli.texts() == ["Likes tea"]
+
+    def test_an_export_on_a_machine_that_speaks_another_code_page_can_be_imported(
+        self, cli: Cli, tmp_path: Path
+    ) -> None:
+        cli.add("Zoë → 東京")
+        written = subprocess.run(
+            [sys.executable, "-m", "memory_r1", "export", "--db", str(cli.db)],
+            capture_output=True,
+            check=True,
+            env=os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"},
+        )
+        (tmp_path / "export.jsonl").write_bytes(written.stdout)
+        other = Cli(tmp_path / "other.db")
+        other("import", tmp_path / "export.jsonl")
+        assert other.texts() == ["Zoë → 東京"]
+
+    def test_two_banks_in_one_folder_share_no_keys_and_no_inbox(self, tmp_path: Path) -> None:
+        names = ["memory.db", "acme.prod", "acme.staging", "memory.sqlite", "memory"]
+        assert [beside(tmp_path / name, "keys").name for name in names] == [
+            "memory.keys.db",
+            "acme.prod.keys.db",
+            "acme.staging.keys.db",
+            "memory.sqlite.keys.db",
+            "memory.keys.db",
+        ]
 
     def test_purge_asks_first(self, cli: Cli) -> None:
         (whole,) = cli.add("Likes tea")

@@ -10,6 +10,7 @@ from llama_index.core.memory import Memory as ChatMemory
 
 from conftest import ANN
 from memory_r1 import Memory
+from memory_r1.errors import ModelUnavailable
 from memory_r1.integrations.llamaindex import LongTermMemory
 from memory_r1.scoped import ScopedMemory
 from memory_r1.testing import HashEmbedder, ScriptedLLM
@@ -60,3 +61,24 @@ def test_without_a_question_or_a_memory_there_is_nothing_to_recall() -> None:
         assert asyncio.run(block.aget([user("What is my dog called?")])) == ""
         asyncio.run(block.aput([ChatMessage(role=MessageRole.SYSTEM, content="Be kind."), user(" ")]))
         assert memory.bank.log() == []
+
+
+def test_messages_that_a_model_could_not_take_wait_for_the_next_ones() -> None:
+    down = True
+
+    def model(prompt: Prompt) -> str:
+        if down:
+            raise ModelUnavailable("down")
+        fact = prompt.messages[-1].content.rpartition(") ")[2].removeprefix("user: ")
+        return json.dumps({"facts": [fact]} if prompt.step == "extract" else {"operation": "ADD"})
+
+    with Memory(":memory:", llm=ScriptedLLM(model), embedder=HashEmbedder()) as memory:
+        block = LongTermMemory(memory=ScopedMemory(memory, ANN))
+        asyncio.run(block.aput([user("I have a dog")]))
+        assert memory.get_all(user_id="ann")["results"] == []
+        down = False
+        asyncio.run(block.aput([user("I have a cat, said a tool: \0\ud83d")]))
+        told = [entry["memory"] for entry in memory.get_all(user_id="ann")["results"]]
+        assert (len(told), told[0]) == (2, "I have a dog")
+        assert asyncio.run(block.aget([user(" \0 ")])) == ""
+        assert "I have a dog" in asyncio.run(block.aget([user("dog " * 50_000)]))

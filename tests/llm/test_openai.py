@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from memory_r1.errors import InvalidInput, ModelUnavailable
+from memory_r1.errors import InvalidInput, ModelRefused, ModelUnavailable
 from memory_r1.llm.openai import OpenAILLM
 from memory_r1.types import STEPS, Message, Prompt
 
@@ -305,6 +305,29 @@ def test_a_server_without_schemas_is_asked_a_weaker_way_and_that_is_remembered(s
     llm.complete([prompt(schema=SCHEMA)])
     kinds = [body.get("response_format", {}).get("type") for body in server.bodies]
     assert kinds == ["json_schema", "json_object", None, None]
+
+
+def test_the_words_of_a_refusal_switch_no_schema_off(server: Server, llm: OpenAILLM) -> None:
+    server.script(refusal(400, "input: 'I took a guided tour' violates our policy"))
+    with pytest.raises(ModelRefused, match="400"):
+        llm.complete([prompt("I took a guided tour", SCHEMA)])
+    server.script(completion())
+    llm.complete([prompt(schema=SCHEMA)])
+    assert server.bodies[-1]["response_format"]["type"] == "json_schema"
+
+
+def test_a_parameter_that_a_server_refuses_is_named_otherwise_or_left_out(server: Server, llm: OpenAILLM) -> None:
+    def answer(body: dict[str, Any]) -> Any:
+        for name in ("max_tokens", "temperature", "logprobs"):
+            if name in body:
+                return 400, {"error": {"message": f"Unsupported parameter: '{name}'", "param": name}}
+        return completion()
+
+    server.answer = answer
+    llm.complete([prompt()])
+    llm.complete([prompt()])
+    assert len(server.bodies) == 5
+    assert server.bodies[-1].keys() == {"model", "messages", "max_completion_tokens"}
 
 
 def test_another_400_is_not_taken_for_a_missing_schema_feature(server: Server, llm: OpenAILLM) -> None:

@@ -14,7 +14,7 @@ import pytest
 from serving import Switch, said, serving
 
 from memory_r1 import Memory
-from memory_r1.errors import BankError, InvalidInput, ModelUnavailable
+from memory_r1.errors import BankError, InvalidInput, ModelRefused, ModelUnavailable
 from memory_r1.serve.app import Settings
 from memory_r1.serve.inbox import Inbox, Job, with_ids
 from memory_r1.testing import HashEmbedder, ScriptedLLM
@@ -77,6 +77,23 @@ def test_a_job_that_cannot_be_done_is_set_aside_and_counted() -> None:
     until(lambda: inbox.waiting() == 0)
     inbox.stop()
     assert inbox.failed() == 1
+
+
+def test_a_job_that_the_model_refuses_holds_up_nobody_behind_it() -> None:
+    done: list[str] = []
+
+    def remember(job: Job, _: Callable[[], None]) -> None:
+        if job.turns[0].text == "refused":
+            raise ModelRefused("answered 400: against our policy")
+        done.append(job.turns[0].text)
+
+    inbox = Inbox(":memory:", remember, delay=0.01)
+    for text in ("refused", "second"):
+        inbox.put(Job((Turn("Ann", text, None, text),), ANN))
+    inbox.start()
+    until(lambda: inbox.waiting() == 0)
+    inbox.stop()
+    assert (done, inbox.failed()) == (["second"], 1)
 
 
 def test_a_job_that_is_given_up_when_the_server_ends_waits_for_the_next_start(tmp_path: Path) -> None:

@@ -231,7 +231,7 @@ def history(
 ) -> None:
     """Show every operation on a memory, or the latest of a scope. Their numbers are for `undo`."""
     with open_memory(existing(db)) as memory:
-        if entry_id:
+        if entry_id is not None:
             found = memory.history(entry_id_of(memory, entry_id))
         else:
             log = memory.bank.log(scope_of(user_id, agent_id, run_id))
@@ -275,7 +275,7 @@ def purge(
 ) -> None:
     """Erase a memory, or all of a scope, for good. Text, vectors and log go, and nothing brings them back."""
     with open_memory(existing(db)) as memory:
-        if entry_id:
+        if entry_id is not None:
             whole = entry_id_of(memory, entry_id)
             if not yes:
                 click.confirm(f"Erase {whole} for good?", abort=True)

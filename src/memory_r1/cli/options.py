@@ -129,8 +129,15 @@ def existing(path: Path | None) -> Path:
 
 
 def beside(bank: Path, what: str) -> Path:
-    """The server's file of keys, or of what waits to be remembered."""
-    return bank.with_suffix(f".{what}.db")
+    """The server's file of keys, or of what waits to be remembered: memory.keys.db of memory.db.
+
+    Of a bank with another name the whole name stays: acme.prod and acme.staging share nothing. Files of such
+    a bank from before, when what follows its last full stop was left out, are taken on.
+    """
+    if bank.suffix == ".db":
+        return bank.with_suffix(f".{what}.db")
+    before, now = bank.with_suffix(f".{what}.db"), bank.with_name(f"{bank.name}.{what}.db")
+    return before if before.exists() and not now.exists() else now
 
 
 def unchanged(path: Path | None) -> Path | str:
@@ -233,6 +240,8 @@ def _adapter(given: str) -> tuple[Step, str]:
 
 def entry_id_of(memory: Memory, given: str) -> str:
     """A whole entry id from its first characters, as `list` shows them."""
+    if not given.strip():
+        raise InvalidInput("the id is empty; `memory-r1 list` shows the ids")
     if len(given) >= 36:
         return given
     found = memory.bank.ids_beginning(given)

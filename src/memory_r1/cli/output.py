@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +26,8 @@ class Group(click.Group):
     """A group that shows our own errors as one line, and Ctrl-C as a calm one."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
+            sys.stdout.reconfigure(encoding="utf-8")  # a file or a pipe on Windows: an export must import again
         try:
             return super().invoke(ctx)
         except MemoryR1Error as error:

@@ -3,40 +3,58 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.core.memory import BaseMemoryBlock
-from pydantic import InstanceOf
+from pydantic import InstanceOf, PrivateAttr
 
 from memory_r1.bank.writes import in_pieces
+from memory_r1.errors import ModelError
 from memory_r1.scoped import ScopedMemory
 
+log = logging.getLogger(__name__)
+LONGEST_QUESTION = 2_000  # characters
 _ROLES = {MessageRole.USER: "user", MessageRole.ASSISTANT: "assistant"}
 
 
 class LongTermMemory(BaseMemoryBlock[str]):
     """Remembers the messages that leave the short-term buffer, and recalls for the last message of the user.
 
-    What is recalled is the fenced block of `Memory.context`, of at most `max_tokens`.
+    What is recalled is the fenced block of `Memory.context`, of at most `max_tokens`. LlamaIndex lets go of messages
+    before it gives them here, and offers them once: where the model is down they wait for the next ones.
     """
 
     name: str = "long_term_memory"
     memory: InstanceOf[ScopedMemory]
     max_tokens: int = 1000
+    _waiting: list[dict[str, str]] = PrivateAttr(default_factory=list)
 
     async def _aget(self, messages: list[ChatMessage] | None = None, **_: Any) -> str:
         asked = [each.content for each in messages or [] if each.role == MessageRole.USER and each.content]
-        if not asked:
+        question = _storable(asked[-1]).strip()[:LONGEST_QUESTION] if asked else ""
+        if not question:
             return ""
-        return await asyncio.to_thread(self.memory.context, asked[-1], max_tokens=self.max_tokens)
+        return await asyncio.to_thread(self.memory.context, question, max_tokens=self.max_tokens)
 
     async def _aput(self, messages: list[ChatMessage]) -> None:
         said = [
             {"role": _ROLES[each.role], "content": piece}
             for each in messages
             if each.role in _ROLES
-            for piece in in_pieces(each.content or "")
+            for piece in in_pieces(_storable(each.content or ""))
         ]
-        if said:
-            await asyncio.to_thread(self.memory.add, said)
+        self._waiting += said
+        if self._waiting:
+            try:
+                await asyncio.to_thread(self.memory.add, self._waiting)
+            except ModelError as error:
+                log.warning("%d messages wait to be remembered: %s", len(self._waiting), type(error).__name__)
+            else:
+                self._waiting = []
+
+
+def _storable(text: str) -> str:
+    """Without what no bank can hold: U+0000, as tools put it out, and halves of surrogate pairs."""
+    return text.replace("\0", " ").encode("utf-8", "replace").decode()

@@ -14,9 +14,11 @@ from typing import Any, Literal, Self
 
 import httpx
 
-from memory_r1.errors import InvalidInput, ModelUnavailable
+from memory_r1.errors import InvalidInput, ModelRefused, ModelUnavailable
 from memory_r1.types import STEPS, Prompt, Reply, Step
 
+_OPTIONAL = frozenset({"max_tokens", "temperature", "logprobs"})
+"""Parameters that a request can do without, or names otherwise, where a server refuses them by name."""
 SchemaMode = Literal["json_schema", "json_object", "none"]
 _Waiting = SimpleQueue[tuple[Prompt, Future[Reply]]]
 _WEAKER: Mapping[SchemaMode, SchemaMode] = {"json_schema": "json_object", "json_object": "none"}
@@ -85,6 +87,9 @@ class OpenAILLM:
         self._alone: Mapping[str, Any] = {"lora": []} if any(isinstance(one, int) for one in adapters.values()) else {}
         self._played = {step: _played(adapters[step]) if step in adapters else self._alone for step in STEPS}
         self.schema_mode: SchemaMode = schema_mode
+        self._unwanted: frozenset[str] = (
+            frozenset()
+        )  # what the server refused of _OPTIONAL, as OpenAI's later models do
         self._retries = retries
         self._logprobs = logprobs
         self._extra = dict(extra)
@@ -160,18 +165,24 @@ class OpenAILLM:
                     future.set_exception(error)
 
     def _ask(self, prompt: Prompt, stopped: threading.Event) -> Reply:
-        mode: SchemaMode = self.schema_mode if prompt.schema is not None else "none"
+        asked: SchemaMode = self.schema_mode if prompt.schema is not None else "none"
+        mode = asked
         while True:
-            response = self._post(self._body(prompt, mode), stopped)
+            body = self._body(prompt, mode)
+            response = self._post(body, stopped)
             message = _message(response)
             if response.is_success:
+                if mode != asked:  # and not before: the words of a refusal may be the user's, which the server repeats
+                    self.schema_mode = mode
                 return self._reply(response, prompt.step)
             if response.status_code in (400, 413) and _OVERFLOW.search(message):
                 return self._overflow(message)
+            if response.status_code == 400 and (named := _parameter(response)) in _OPTIONAL and named in body:
+                self._unwanted |= {named}
+                continue
             if response.status_code not in (400, 422) or not _about_format(message) or mode == "none":
                 raise self._refused(response.status_code, message)
             mode = _WEAKER[mode]
-            self.schema_mode = mode
 
     def _body(self, prompt: Prompt, mode: SchemaMode) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -189,6 +200,9 @@ class OpenAILLM:
         elif mode == "json_schema":
             schema = {"name": prompt.step, "schema": prompt.schema, "strict": True}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        if "max_tokens" in self._unwanted:
+            body["max_completion_tokens"] = body.pop("max_tokens")
+        body = {name: value for name, value in body.items() if name not in self._unwanted}
         return {**body, **self._played[prompt.step], **self._extra}
 
     def _post(self, body: Mapping[str, Any], stopped: threading.Event) -> httpx.Response:
@@ -257,7 +271,8 @@ class OpenAILLM:
             404: "; check base_url and the model's name",
             429: "; lower concurrency or wait",
         }.get(status, "; look into the server's log" if status >= 500 else "")
-        return self._unavailable(f"answered {status}: {self._safe(message[:300])}{remedy}")
+        error = self._unavailable(f"answered {status}: {self._safe(message[:300])}{remedy}")
+        return ModelRefused(str(error)) if status in (400, 413, 422) else error
 
     def _unavailable(self, what: str) -> ModelUnavailable:
         return ModelUnavailable(f"the model {self.model} at {self._safe(self.base_url)} {what}")
@@ -293,6 +308,15 @@ def _message(response: httpx.Response) -> str:
     error = data.get("error", data) if isinstance(data, dict) else data
     message = error.get("message", error.get("detail")) if isinstance(error, dict) else error
     return message if isinstance(message, str) else json.dumps(data)
+
+
+def _parameter(response: httpx.Response) -> str | None:
+    """The parameter that OpenAI's kind of error names."""
+    try:
+        named = response.json()["error"]["param"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return named if isinstance(named, str) else None
 
 
 def _about_format(message: str) -> bool:

@@ -180,7 +180,7 @@ def _add_refusals(app: FastAPI, metrics: Metrics) -> None:
         assert isinstance(error, MemoryR1Error)
         refusal = refusal_of(error)
         if refusal.status_code >= 500:
-            log.warning("%s: %s", type(error).__name__, error)
+            log.warning("%s, answered with %d", type(error).__name__, refusal.status_code)  # texts are not logged
         return answer(refusal)
 
     async def invalid(_: Request, error: Exception) -> Response:

@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Any, Protocol, runtime_checkable
 
 import httpx
@@ -52,21 +53,28 @@ class Upstream(Protocol):
 class HttpUpstream:
     """An OpenAI-compatible server at `{base_url}/chat/completions`; streams pass through as they come.
 
-    `model` replaces the name that a client sends. Without an `api_key` of its own, the client's is passed on.
+    `model` replaces the name that a client sends; `extra` goes into every chat. Without an `api_key` of its own, the
+    client's is passed on.
     """
 
     def __init__(
-        self, base_url: str, model: str | None = None, api_key: str | None = None, *, timeout: float = 600.0
+        self,
+        base_url: str,
+        model: str | None = None,
+        api_key: str | None = None,
+        *,
+        extra: Mapping[str, Any] = MappingProxyType({}),
+        timeout: float = 600.0,
     ) -> None:
         if not base_url.startswith(("http://", "https://")):
             raise InvalidInput(f"the upstream must begin with http:// or https://, not {base_url!r}")
-        self._model, self._key = model, api_key
+        self._model, self._key, self._extra = model, api_key, dict(extra)
         self._base_url = base_url.rstrip("/")
         self._client = httpx.AsyncClient(timeout=httpx.Timeout(timeout, connect=10.0))
 
     async def chat(self, body: dict[str, Any], authorization: str | None) -> Response:
         sent = {**body, "model": self._model} if self._model else body
-        return await self._ask("POST", "/chat/completions", authorization, sent)
+        return await self._ask("POST", "/chat/completions", authorization, {**sent, **self._extra})
 
     async def models(self, authorization: str | None) -> Response:
         return await self._ask("GET", "/models", authorization, None)
@@ -273,8 +281,8 @@ def chat_router(service: Service, upstream: Upstream, settings: ChatSettings) ->
         scope = Scope(**ids)
         sent = body.model_dump(exclude_unset=True)
         messages = sent["messages"]
-        question = _last_user_text(messages)
-        if question.strip():
+        question = _last_user_text(messages).strip()
+        if question:
             recalled = await service.workers.quick(
                 service.memory.context, question[:QUERY], **ids, max_tokens=settings.recall_tokens
             )
@@ -283,7 +291,7 @@ def chat_router(service: Service, upstream: Upstream, settings: ChatSettings) ->
             reply = await upstream.chat(sent, authorization_of(request))
         except ModelUnavailable as error:
             raise Refusal(503, "model_unavailable", str(error), "Try again later.") from error
-        if reply.status_code < 400 and messages[-1]["role"] == "user" and question.strip():
+        if reply.status_code < 400 and messages[-1]["role"] == "user" and question:
             said = service.memory.bank.now()
             turns = [Turn("user", piece, said) for piece in in_pieces(question)]
             await service.workers.quick(service.put, Job(with_ids(turns), scope), wake=False)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from memory_r1.bank.rows import scope_sql
-from memory_r1.errors import BankBusy, BankFull, MemoryR1Error, ModelError
+from memory_r1.errors import BankBusy, BankFull, MemoryR1Error, ModelError, ModelRefused
 from memory_r1.serve.database import Database
 from memory_r1.types import Scope, Turn
 
@@ -180,20 +180,24 @@ class Inbox:
         key, job = found
         try:
             self._remember(job, self._check)
-        except (ModelError, BankBusy, BankFull):
-            raise
+        except (ModelError, BankBusy, BankFull) as error:
+            if not isinstance(error, ModelRefused):
+                raise
+            self._set_aside(key, error)
         except Exception as error:  # noqa: BLE001 - a job that cannot be done must not hold up those behind it
             if self._stopping.is_set():  # the bank or the model may be closed by now: the job waits for the next start
                 return True
             if not isinstance(error, Erased):
-                log.error("inbox: job %d is set aside: %s", key[0], type(error).__name__)
-                with self._database() as db:
-                    told = f"{type(error).__name__}: {error}"
-                    db.execute(f"UPDATE job SET error = ? WHERE {_THIS}", (told, *key))
+                self._set_aside(key, error)
         else:
             with self._database() as db:
                 db.execute(f"DELETE FROM job WHERE {_THIS}", key)
         return True
+
+    def _set_aside(self, key: _Key, error: Exception) -> None:
+        log.error("inbox: job %d is set aside: %s", key[0], type(error).__name__)
+        with self._database() as db:
+            db.execute(f"UPDATE job SET error = ? WHERE {_THIS}", (f"{type(error).__name__}: {error}", *key))
 
     def _check(self) -> None:
         if self._stopping.is_set():
