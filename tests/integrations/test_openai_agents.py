@@ -13,10 +13,12 @@ from openai.types.responses import ResponseFunctionToolCall, ResponseOutputMessa
 
 from conftest import ANN
 from memory_r1 import Memory
+from memory_r1.errors import ModelUnavailable
 from memory_r1.integrations.openai_agents import MemorySession, memory_tools
 from memory_r1.scoped import ScopedMemory
 from memory_r1.testing import HashEmbedder, ScriptedLLM
 from memory_r1.tools import MemoryTools, RawMemoryTools
+from memory_r1.types import Prompt
 
 set_tracing_disabled(True)
 
@@ -139,3 +141,38 @@ def test_a_tool_tells_the_model_when_to_call_it_and_what_its_arguments_are() -> 
     assert tools["search_memories"].description.startswith("Find memories by meaning and by words, best first.")
     properties = tools["search_memories"].params_json_schema["properties"]
     assert properties["query"]["description"] == "What to look for: a question or key words, with names."
+
+
+def test_a_session_keeps_what_tools_put_out_word_for_word_and_is_not_broken_by_it() -> None:
+    deep: Any = "end"
+    for _ in range(40):
+        deep = [deep]
+    items: list[Any] = [
+        {"role": "user", "content": "list the files \0 \ud83d"},
+        {"type": "function_call_output", "call_id": "f", "output": "a\0b"},
+        {"type": "function_call_output", "call_id": "n", "output": 2**70, "deep": deep},
+    ]
+    with Memory(":memory:", llm=ScriptedLLM([]), embedder=HashEmbedder()) as memory:
+        session = MemorySession(memory, "s1")
+        asyncio.run(session.add_items(items))
+        assert asyncio.run(session.get_items()) == items
+        assert asyncio.run(session.pop_item()) == items[-1]
+
+
+def test_a_session_keeps_messages_while_the_model_is_down_and_learns_of_them_later() -> None:
+    down = True
+
+    def model(prompt: Prompt) -> str:
+        if down:
+            raise ModelUnavailable("down")
+        said = prompt.messages[-1].content.rpartition("user: ")[2]
+        return json.dumps({"facts": [said]} if prompt.step == "extract" else {"operation": "ADD"})
+
+    with Memory(":memory:", llm=ScriptedLLM(model), embedder=HashEmbedder()) as memory:
+        session = MemorySession(memory, "s1", remember=ScopedMemory(memory, ANN))
+        asyncio.run(session.add_items([{"role": "user", "content": "I have a dog"}]))
+        down = False
+        asyncio.run(session.add_items([{"role": "user", "content": "I have a cat"}]))
+        assert [item["content"] for item in asyncio.run(session.get_items())] == ["I have a dog", "I have a cat"]
+        told = [entry["memory"] for entry in memory.get_all(user_id="ann")["results"]]
+        assert told == ["I have a dog", "I have a cat"]

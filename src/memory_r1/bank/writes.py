@@ -202,6 +202,11 @@ def clean(text: object) -> str:
     return text
 
 
+def mended(text: str) -> str:
+    """Other people's text without what cannot be stored: U+0000, as tools print it, and halves of surrogate pairs."""
+    return text.replace("\0", " ").encode("utf-8", "replace").decode()
+
+
 def check_metadata(metadata: object) -> dict[str, Any]:
     """`metadata` as the JSON object to be stored. Raises InvalidInput for what a filter could not read back."""
     if metadata is None:

@@ -10,7 +10,7 @@ from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.core.memory import BaseMemoryBlock
 from pydantic import InstanceOf, PrivateAttr
 
-from memory_r1.bank.writes import in_pieces
+from memory_r1.bank.writes import in_pieces, mended
 from memory_r1.errors import ModelError
 from memory_r1.scoped import ScopedMemory
 
@@ -33,7 +33,7 @@ class LongTermMemory(BaseMemoryBlock[str]):
 
     async def _aget(self, messages: list[ChatMessage] | None = None, **_: Any) -> str:
         asked = [each.content for each in messages or [] if each.role == MessageRole.USER and each.content]
-        question = _storable(asked[-1]).strip()[:LONGEST_QUESTION] if asked else ""
+        question = mended(asked[-1]).strip()[:LONGEST_QUESTION] if asked else ""
         if not question:
             return ""
         return await asyncio.to_thread(self.memory.context, question, max_tokens=self.max_tokens)
@@ -43,7 +43,7 @@ class LongTermMemory(BaseMemoryBlock[str]):
             {"role": _ROLES[each.role], "content": piece}
             for each in messages
             if each.role in _ROLES
-            for piece in in_pieces(_storable(each.content or ""))
+            for piece in in_pieces(mended(each.content or ""))
         ]
         self._waiting += said
         if self._waiting:
@@ -53,8 +53,3 @@ class LongTermMemory(BaseMemoryBlock[str]):
                 log.warning("%d messages wait to be remembered: %s", len(self._waiting), type(error).__name__)
             else:
                 self._waiting = []
-
-
-def _storable(text: str) -> str:
-    """Without what no bank can hold: U+0000, as tools put it out, and halves of surrogate pairs."""
-    return text.replace("\0", " ").encode("utf-8", "replace").decode()

@@ -7,17 +7,21 @@ worth remembering of it goes to a user's memory when one is given.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from memory_r1.bank import NewEntry
 from memory_r1.bank.rows import MESSAGE
-from memory_r1.bank.writes import MAX_TEXT, in_pieces
+from memory_r1.bank.writes import MAX_TEXT, check_metadata, in_pieces, mended
+from memory_r1.errors import InvalidInput, ModelError
 from memory_r1.memory import Memory
 from memory_r1.scoped import ScopedMemory
 from memory_r1.types import MemoryEntry, Scope
 
+log = logging.getLogger(__name__)
 _ONLY = {MESSAGE: "*"}  # the scope may hold memories, too
+_AS_JSON = "json"  # of a message that metadata cannot hold as it is: U+0000 in what a tool put out, a NaN
 
 
 class Message(NamedTuple):
@@ -35,21 +39,35 @@ class Transcript:
         self._bank, self._scrub = memory.bank, memory.scrub
         self._scope = Scope(run_id=session_id)
         self._remember = remember
+        self._waiting: list[dict[str, str]] = []
 
     def all(self, last: int | None = None) -> list[dict[str, Any]]:
         """What was kept, oldest first: all, or the `last` so many."""
-        kept = [dict(entry.metadata[MESSAGE]) for entry in self._entries()]
+        kept = [_kept(entry) for entry in self._entries()]
         return kept if last is None else kept[-last:] if last > 0 else []
 
     def append(self, messages: Iterable[Message]) -> None:
-        """Keep messages, in one transaction, and then remember what was said in them."""
+        """Keep messages, in one transaction, and then remember what was said in them.
+
+        Where the model is down they are kept, and remembered with the next ones: who calls has nothing to repeat.
+        """
         added = [self._scrubbed(message) for message in messages]
         self._bank.add_many(
-            NewEntry(_shown(said, kept), self._scope, role, metadata={MESSAGE: kept}) for kept, role, said in added
+            NewEntry(_shown(said, kept), self._scope, role, metadata={MESSAGE: _storable(kept)})
+            for kept, role, said in added
         )
-        said = [{"role": role, "content": piece} for _, role, text in added if role for piece in in_pieces(text or "")]
-        if self._remember and said:
-            self._remember.add(said)
+        if self._remember is None:
+            return
+        for _, role, text in added:
+            if role:
+                self._waiting += [{"role": role, "content": piece} for piece in in_pieces(mended(text or ""))]
+        if self._waiting:
+            try:
+                self._remember.add(self._waiting)
+            except ModelError as error:
+                log.warning("%d messages wait to be remembered: %s", len(self._waiting), type(error).__name__)
+            else:
+                self._waiting = []
 
     def _scrubbed(self, message: Message) -> Message:
         return message if self._scrub is None else Message(*self._scrub.value(message)[0])
@@ -60,7 +78,7 @@ class Transcript:
         if not entries:
             return None
         self._bank.delete(entries[-1].id)
-        return dict(entries[-1].metadata[MESSAGE])
+        return _kept(entries[-1])
 
     def clear(self) -> None:
         """Take every message away. Like every deletion it can be undone; `Memory.purge` erases."""
@@ -71,7 +89,19 @@ class Transcript:
         return self._bank.all(self._scope, filters=_ONLY)
 
 
+def _storable(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        return check_metadata(message)
+    except InvalidInput:
+        return {_AS_JSON: json.dumps(dict(message))}
+
+
+def _kept(entry: MemoryEntry) -> dict[str, Any]:
+    message = entry.metadata[MESSAGE]
+    return dict(json.loads(message[_AS_JSON]) if message.keys() == {_AS_JSON} else message)
+
+
 def _shown(said: str | None, kept: Mapping[str, Any]) -> str:
     """A message's text as an entry may have it: without words, as of a call of tools, its JSON."""
-    text = (said or "")[:MAX_TEXT]
+    text = mended(said or "")[:MAX_TEXT]
     return text if text.strip() else json.dumps(dict(kept))[:MAX_TEXT]
