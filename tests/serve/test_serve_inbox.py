@@ -201,6 +201,25 @@ def test_an_add_while_the_model_is_down_is_kept_when_so_set_and_remembered_later
         assert (entry["memory"], entry["metadata"]) == ("I like tea", {"source": "chat"})
 
 
+def test_what_is_added_later_waits_behind_what_was_queued() -> None:
+    settings = Settings(when_model_down="queue", retry_seconds=30)
+    switch = Switch()
+    with serving(switch, settings=settings) as client:
+        switch.down = True
+        for said_first, user in (("Ann lives in Paris", "ann"), ("Bob lives in Rome", "bob")):
+            client.post("/memories", json={"messages": said_first, "user_id": user})
+        switch.down = False
+        reply = client.post("/memories", json={"messages": "Ann lives in Oslo", "user_id": "ann"})
+        assert (reply.status_code, reply.json()["queued"]) == (202, 1)
+        assert client.post("/memories", json={"messages": "Cy lives in Bern", "user_id": "cy"}).status_code == 200
+        until(lambda: client.get("/ready").json()["waiting"] == 0)
+        told = client.get("/operations?user_id=ann").json()["results"]
+        assert sorted((one["id"], one["new_memory"]) for one in told) == [
+            (told[-1]["id"], "Ann lives in Paris"),
+            (told[0]["id"], "Ann lives in Oslo"),
+        ]
+
+
 def test_turns_that_were_remembered_before_the_model_went_down_are_not_remembered_again() -> None:
     switch = Switch()
     asked: list[Prompt] = []
@@ -213,7 +232,7 @@ def test_turns_that_were_remembered_before_the_model_went_down_are_not_remembere
     with serving(at_the_second, settings=Settings(when_model_down="queue", retry_seconds=0.01)) as client:
         body = {"messages": [{"content": "Alice likes tea"}, {"content": "Her bike is red"}], "user_id": "ann"}
         reply = client.post("/memories", json=body).json()
-        assert ([one["memory"] for one in reply["results"]], reply["queued"]) == (["Alice likes tea"], 2)
+        assert ([one["memory"] for one in reply["results"]], reply["queued"]) == (["Alice likes tea"], 1)
         until(lambda: client.get("/ready").json()["waiting"] == 0)
         events = [one["event"] for one in client.get("/operations?user_id=ann").json()["results"]]
         assert events == ["ADD", "ADD"]

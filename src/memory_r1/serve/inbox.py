@@ -102,6 +102,12 @@ class Inbox:
     def waiting(self) -> int:
         return self._count("error IS NULL")
 
+    def holds(self, scope: Scope) -> bool:
+        """Whether something waits of the scope's home, whose turns are decided in order."""
+        with self._database() as db:
+            sql = "SELECT 1 FROM job WHERE error IS NULL AND coalesce(user_id, agent_id, run_id) = ? LIMIT 1"
+            return db.execute(sql, (scope.home[1],)).fetchone() is not None
+
     def failed(self) -> int:
         """Jobs that were set aside."""
         return self._count("error IS NOT NULL")
@@ -165,7 +171,7 @@ class Inbox:
                     found = self._do_next()
             except Exception as error:  # noqa: BLE001 - of the file, too: whatever it is, the thread goes on
                 log.warning("inbox: waits %.0f s: %s", delay, type(error).__name__)
-                self._stopping.wait(delay)
+                self._wake.wait(delay)  # what comes in tries again, too
                 delay = min(2 * delay, LONGEST_DELAY)
                 continue
             delay = self._first_delay

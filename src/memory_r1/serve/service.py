@@ -68,10 +68,17 @@ class Service:
     metrics: Metrics = field(init=False)
 
     def add(self, new: NewTurns, progress: Callable[[Sequence[Logged]], None] = lambda _: None) -> dict[str, Any]:
-        """Memory.add. While the model is down: raises Refusal with what was done, or queues the turns."""
-        logged: list[Logged] = []
+        """Memory.add. While the model is down: raises Refusal with what was done, or queues the turns.
 
-        def collect(_: int, operations: list[Logged]) -> None:
+        Where turns are queued, those of whom something waits already go behind it: what was told first is decided
+        first, and nobody waits for a model that was down a moment ago.
+        """
+        logged: list[Logged] = []
+        done = 0
+
+        def collect(turns: int, operations: list[Logged]) -> None:
+            nonlocal done
+            done = turns
             logged.extend(operations)
             if not new.dry_run:
                 self.metrics.applied(operations)
@@ -80,6 +87,9 @@ class Service:
         queues = self.queues and new.infer and not new.dry_run
         turns = with_ids(new.turns) if queues else new.turns
         self.asked |= new.infer
+        if queues and self.inbox.holds(new.scope):
+            self.put(Job(turns, new.scope, new.metadata, new.expires_at))
+            return {**added([]), "queued": len(turns)}
         try:
             return self.memory.add(
                 turns,
@@ -93,7 +103,7 @@ class Service:
         except MemoryR1Error as error:
             if queues and isinstance(error, ModelError):
                 self.put(Job(turns, new.scope, new.metadata, new.expires_at))
-                return {**added(logged), "queued": len(turns)}
+                return {**added(logged), "queued": len(turns) - done}
             raise refusal_of(error, added(logged) if logged else None) from error
 
     def put(self, job: Job, *, wake: bool = True) -> None:
