@@ -201,6 +201,16 @@ def test_an_add_while_the_model_is_down_is_kept_when_so_set_and_remembered_later
         assert (entry["memory"], entry["metadata"]) == ("I like tea", {"source": "chat"})
 
 
+def test_what_the_model_refuses_is_not_queued() -> None:
+    def refuses(_: Prompt) -> str:
+        raise ModelRefused("answered 400: against our policy")
+
+    with serving(refuses, settings=Settings(when_model_down="queue")) as client:
+        reply = client.post("/memories", json={"messages": "I like tea", "user_id": "ann"})
+        assert (reply.status_code, reply.json()["error"]["code"]) == (422, "model_refused")
+        assert client.get("/ready").json()["waiting"] == 0
+
+
 def test_what_is_added_later_waits_behind_what_was_queued() -> None:
     settings = Settings(when_model_down="queue", retry_seconds=30)
     switch = Switch()

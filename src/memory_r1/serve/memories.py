@@ -70,8 +70,8 @@ def memories_router(service: Service) -> APIRouter:
         new = _new_turns(service, body, caller_of(request.scope))
         if stream or "text/event-stream" in (accept or ""):
             return StreamingResponse(_events(service, new), media_type="text/event-stream")
-        run = workers.slow if new.infer or new.dry_run else workers.quick
-        result = await run(service.add, new)
+        decides = new.infer or new.dry_run
+        result = await (workers.in_turn(new.scope, service.add, new) if decides else workers.quick(service.add, new))
         return Json(result, 202 if "queued" in result else 200)
 
     @router.get("/memories", tags=["memories"], responses=_returns(schemas.Entries))
@@ -283,7 +283,7 @@ async def _events(service: Service, new: NewTurns) -> AsyncIterator[str]:
 
     async def work() -> None:
         try:
-            queue.put_nowait(_Event("done", await service.workers.slow(service.add, new, tell)))
+            queue.put_nowait(_Event("done", await service.workers.in_turn(new.scope, service.add, new, tell)))
         except Refusal as refusal:
             queue.put_nowait(_Event("error", refusal.body))
         finally:

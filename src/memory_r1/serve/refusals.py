@@ -20,6 +20,7 @@ _KNOWN: tuple[tuple[type[MemoryR1Error], int, str, str], ...] = (
     (errors.InvalidInput, 400, "invalid_input", "Correct the request; /docs describes it."),
     (errors.EntryNotFound, 404, "not_found", "Look the id up with GET /memories or GET /operations."),
     (errors.Conflict, 409, "conflict", "Read the entry again and decide anew."),
+    (errors.ModelRefused, 422, "model_refused", "Change the text: the model would refuse it again."),
     (errors.ModelError, 503, "model_unavailable", "Try again later, or send infer=false, which asks no model."),
     (errors.BankBusy, 503, "bank_busy", "Try again: another process is writing."),
     (errors.BankFull, 507, "bank_full", "Free some space on the server's disk; nothing was written."),

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import Any, Literal, TypeVar
+from weakref import WeakValueDictionary
 
 from anyio import CapacityLimiter, to_thread
 
-from memory_r1.errors import MemoryR1Error, ModelError
+from memory_r1.errors import MemoryR1Error, ModelError, ModelRefused
 from memory_r1.flow import Usage
 from memory_r1.memory import Memory, added
 from memory_r1.serve.inbox import Inbox, Job, with_ids
@@ -32,15 +33,47 @@ class Workers:
 
     def __init__(self, quick: int = 16, slow: int = 16, most_waiting: int = 64) -> None:
         self._quick, self._slow, self._most_waiting = CapacityLimiter(quick), CapacityLimiter(slow), most_waiting
+        self._turns: WeakValueDictionary[tuple[str, str], _Turn] = WeakValueDictionary()
 
     async def quick(self, call: Callable[..., T], *args: Any, **named: Any) -> T:
         return await to_thread.run_sync(partial(call, *args, **named), limiter=self._quick)
 
     async def slow(self, call: Callable[..., T], *args: Any, **named: Any) -> T:
         if self._slow.statistics().tasks_waiting >= self._most_waiting:
-            message = f"{self._most_waiting} requests wait for the model already"
-            raise Refusal(503, "busy", message, "Try again in a moment.", headers={"Retry-After": "5"})
+            raise self._busy("for the model")
         return await to_thread.run_sync(partial(call, *args, **named), limiter=self._slow)
+
+    async def in_turn(self, scope: Scope, call: Callable[..., T], *args: Any) -> T:
+        """`slow`, one call of a home after another.
+
+        They would wait for each other in any case, each with a thread that somebody else could use.
+        """
+        turn = self._turns.get(scope.home)
+        if turn is None:
+            turn = self._turns[scope.home] = _Turn()
+        if turn.waiting >= self._most_waiting:
+            raise self._busy("for this user's turn")
+        turn.waiting += 1
+        try:
+            await turn.lock.acquire()
+        finally:
+            turn.waiting -= 1
+        try:
+            return await self.slow(call, *args)
+        finally:
+            turn.lock.release()
+
+    def _busy(self, whom: str) -> Refusal:
+        message = f"{self._most_waiting} requests wait {whom} already"
+        return Refusal(503, "busy", message, "Try again in a moment.", headers={"Retry-After": "5"})
+
+
+@dataclass(slots=True, weakref_slot=True)
+class _Turn:
+    """Whose turn it is to remember for one home, and how many wait for theirs."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +134,7 @@ class Service:
                 progress=collect,
             )
         except MemoryR1Error as error:
-            if queues and isinstance(error, ModelError):
+            if queues and isinstance(error, ModelError) and not isinstance(error, ModelRefused):
                 self.put(Job(turns, new.scope, new.metadata, new.expires_at))
                 return {**added(logged), "queued": len(turns) - done}
             raise refusal_of(error, added(logged) if logged else None) from error
