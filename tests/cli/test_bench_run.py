@@ -99,8 +99,9 @@ def test_a_run_from_the_command_line_to_what_is_published(model: Model, server: 
     assert model.calls == calls
 
     folders = [str(runs / name) for name in ("memory-r1", "rag-hybrid-turns")]
-    judged = json.loads(memory_r1("judge", *folders, *common, "--reading", "strict", "--json"))
-    assert judged["memory-r1"]["scores"]["metrics"]["judge_strict"]["micro"] == 1.0
+    judged = json.loads(memory_r1("judge", *folders, *common[2:], "--reading", "strict", "--json"))
+    assert judged[folders[0]]["scores"]["metrics"]["judge_strict"]["micro"] == 1.0
+    assert judged[folders[0]]["judge"]["judge_strict"].startswith("toy-model, judge_strict@")
     memory_r1("publish", *folders, "--to", str(tmp_path / "results"))
     published = (tmp_path / "results" / "memory-r1" / "records.jsonl").read_text(encoding="utf-8")
     assert [json.loads(line)["question"] for line in published.splitlines()] == ["d1/0", "d1/1"]
