@@ -136,3 +136,19 @@ def test_no_key_is_in_what_prints(tmp_path: Path, face: Any) -> None:
     shown = [parts, *parts.values(), memory, memory.llm, memory.bank, memory.bank.embedder]
     assert not [value for value in shown if KEY in repr(value)]
     memory.close()
+
+
+def test_openai_itself_finds_its_key_and_address_where_its_own_client_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "from-the-shell")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://proxy.test/v1")
+
+    def asked(provider: str, **settings: str) -> tuple[str, str]:
+        config = {"model": "m", "base_url": "http://own.test/v1", **settings}
+        if provider == "openai" and not settings:
+            del config["base_url"]
+        llm = parts_from_config({"llm": {"provider": provider, "config": config}})["llm"]
+        return llm.base_url, llm._key
+
+    assert asked("openai") == ("http://proxy.test/v1", "from-the-shell")
+    assert asked("openai", api_key="given") == ("http://own.test/v1", "given")
+    assert asked("openai_compatible") == ("http://own.test/v1", "")

@@ -467,3 +467,12 @@ def test_yesterday_is_the_day_before_where_it_was_said(memory: Memory) -> None:
         "8 May 2023",
         "7 May 2023",
     ]
+
+
+def test_of_an_openai_conversation_what_has_no_text_is_left_out(memory: Memory) -> None:
+    call = {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}
+    picture = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:"}}]}
+    memory.add([call, picture, {"role": "user", "content": "I have a dog"}], user_id="ann")
+    assert texts(memory) == ["I have a dog"]
+    with pytest.raises(InvalidInput, match="nothing to remember"):
+        memory.add([call, picture], user_id="ann")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -64,7 +65,7 @@ def _llm(section: Any) -> OpenAILLM | EmbeddedLLM:
         _base_url(provider, settings, "llm"),
         _required(settings, "model", "llm"),
         adapters=settings.get("adapters") or {},
-        api_key=settings.get("api_key"),
+        api_key=_key(provider, settings),
     )
 
 
@@ -76,15 +77,21 @@ def _embedder(section: Any) -> OpenAIEmbedder | OnnxEmbedder:
         _base_url(provider, settings, "embedder"),
         _required(settings, "model", "embedder"),
         dimension=settings.get("embedding_dims"),
-        api_key=settings.get("api_key"),
+        api_key=_key(provider, settings),
     )
+
+
+def _key(provider: str, settings: Mapping[str, Any]) -> str | None:
+    """As given, or for OpenAI itself as Mem0 and OpenAI's own client find it."""
+    return settings.get("api_key") or (os.environ.get("OPENAI_API_KEY") if provider == "openai" else None)
 
 
 def _base_url(provider: str, settings: Mapping[str, Any], part: str) -> str:
     if provider not in _ENDPOINTS:
         extra = "embedded" if part == "llm" else "onnx"
         raise InvalidInput(f"unknown {part} provider {provider!r}; known: {', '.join([extra, *_ENDPOINTS])}")
-    url = settings.get("base_url") or settings.get(f"{provider}_base_url") or _ENDPOINTS[provider]
+    url = settings.get("base_url") or settings.get(f"{provider}_base_url")
+    url = url or (os.environ.get("OPENAI_BASE_URL") if provider == "openai" else None) or _ENDPOINTS[provider]
     if not url:
         raise InvalidInput(f'{part} provider {provider!r} needs "base_url", such as "http://localhost:8000/v1"')
     # Mem0's "ollama_base_url" is the server's root, below which Ollama speaks its own protocol.

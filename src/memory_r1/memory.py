@@ -616,7 +616,10 @@ def default_path() -> Path:
 
 
 def turns_of(messages: Messages, time: datetime) -> list[Turn]:
-    """Messages as turns. A dict may carry "name" (the speaker), "timestamp" and "id"; system messages are left out."""
+    """Messages as turns. A dict may carry "name" (the speaker), "timestamp" and "id".
+
+    System messages and those without text (calls of tools, pictures) are left out.
+    """
     if isinstance(messages, (str, Mapping, Turn)):
         messages = [{"role": "user", "content": messages}] if isinstance(messages, str) else [messages]
     if not isinstance(messages, Sequence) or isinstance(messages, (bytes, bytearray)):
@@ -626,7 +629,7 @@ def turns_of(messages: Messages, time: datetime) -> list[Turn]:
         if isinstance(message, str):
             message = {"role": "user", "content": message}
         if isinstance(message, Mapping):
-            if message.get("role") == "system":
+            if message.get("role") == "system" or _says_nothing(message.get("content", "")):
                 continue
             message = _turn_of(message, time)
         if not isinstance(message, Turn):
@@ -635,6 +638,15 @@ def turns_of(messages: Messages, time: datetime) -> list[Turn]:
     if not turns:
         raise InvalidInput("messages hold nothing to remember: give a text or user and assistant messages")
     return turns
+
+
+def _says_nothing(content: object) -> bool:
+    """Whether a message has no text, as OpenAI's have it: a call of tools (null), or a picture alone."""
+    return content is None or (
+        isinstance(content, Sequence)
+        and not isinstance(content, str)
+        and all(isinstance(part, Mapping) and "text" not in part for part in content)
+    )
 
 
 def _check_question(text: object) -> None:

@@ -38,7 +38,7 @@ class Said(BaseModel):
     """One message. With an `id`, sending it again costs nothing."""
 
     role: str = "user"
-    content: str | list[dict[str, Any]]
+    content: str | list[dict[str, Any]] | None
     name: str | None = Field(None, description="Who spoke, when the role does not say.")
     timestamp: Time | None = Field(None, description="When it was said; default: now.")
     id: str | None = None
