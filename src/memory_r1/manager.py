@@ -33,11 +33,8 @@ MAX_PIECE = 6_000  # characters read at once; fewer where so many do not fit int
 _SHORTEST_PIECE = 100
 UNREADABLE = frozenset({"unreadable", "invented position"})
 ADDED_INSTEAD = frozenset({"its update invents", "its update loses"})
-UNDECIDED = (
-    UNREADABLE
-    | ADDED_INSTEAD
-    | {*("not in the turn", "duplicate", "nothing related", "too long to decide", "conflict")}
-)
+_WITHOUT_ASKING = frozenset({"not in the turn", "duplicate", "nothing related", "too long to decide", "conflict"})
+UNDECIDED = UNREADABLE | ADDED_INSTEAD | _WITHOUT_ASKING
 """Reasons of what was logged though no manager decided it, or not so."""
 _TRIES = 3
 _WORD = re.compile(r"[^\W\d_]+")

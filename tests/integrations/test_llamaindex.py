@@ -10,7 +10,7 @@ from llama_index.core.memory import Memory as ChatMemory
 
 from conftest import ANN
 from memory_r1 import Memory
-from memory_r1.errors import ModelUnavailable
+from memory_r1.errors import ModelRefused, ModelUnavailable
 from memory_r1.integrations.llamaindex import LongTermMemory
 from memory_r1.scoped import ScopedMemory
 from memory_r1.testing import HashEmbedder, ScriptedLLM
@@ -69,12 +69,14 @@ def test_messages_that_a_model_could_not_take_wait_for_the_next_ones() -> None:
     def model(prompt: Prompt) -> str:
         if down:
             raise ModelUnavailable("down")
+        if "forbidden" in prompt.messages[-1].content:
+            raise ModelRefused("answered 400: against our policy")
         fact = prompt.messages[-1].content.rpartition(") ")[2].removeprefix("user: ")
         return json.dumps({"facts": [fact]} if prompt.step == "extract" else {"operation": "ADD"})
 
     with Memory(":memory:", llm=ScriptedLLM(model), embedder=HashEmbedder()) as memory:
         block = LongTermMemory(memory=ScopedMemory(memory, ANN))
-        asyncio.run(block.aput([user("I have a dog")]))
+        asyncio.run(block.aput([user("I have a dog"), user("I took a forbidden walk")]))
         assert memory.get_all(user_id="ann")["results"] == []
         down = False
         asyncio.run(block.aput([user("I have a cat, said a tool: \0\ud83d")]))

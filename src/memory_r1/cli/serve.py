@@ -202,10 +202,9 @@ def _upstream(url: str | None, name: str | None, key: str | None, llm: dict[str,
     if url is not None:
         return HttpUpstream(url, name, key)
     if llm["base_url"] is not None:  # the memory's model answers chats, too, and can stream there
+        # Without a word about adapters, llama.cpp applies all that it has.
         numbered = any(one.partition("=")[2].isdigit() for one in llm["adapters"])
-        alone: dict[str, Any] = (
-            {"lora": []} if numbered else {}
-        )  # without a word about them llama.cpp plays all adapters that it has
+        alone: dict[str, Any] = {"lora": []} if numbered else {}
         return HttpUpstream(llm["base_url"], llm["model"], llm["api_key"], extra=alone)
     return None
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.core.memory import BaseMemoryBlock
 from pydantic import InstanceOf, PrivateAttr
 
-from memory_r1.bank.writes import in_pieces, mended
-from memory_r1.errors import ModelError
+from memory_r1.bank.writes import mended
+from memory_r1.integrations.waiting import Waiting
 from memory_r1.scoped import ScopedMemory
 
-log = logging.getLogger(__name__)
 LONGEST_QUESTION = 2_000  # characters
 _ROLES = {MessageRole.USER: "user", MessageRole.ASSISTANT: "assistant"}
 
@@ -29,7 +27,7 @@ class LongTermMemory(BaseMemoryBlock[str]):
     name: str = "long_term_memory"
     memory: InstanceOf[ScopedMemory]
     max_tokens: int = 1000
-    _waiting: list[dict[str, str]] = PrivateAttr(default_factory=list)
+    _waiting: Waiting | None = PrivateAttr(None)
 
     async def _aget(self, messages: list[ChatMessage] | None = None, **_: Any) -> str:
         asked = [each.content for each in messages or [] if each.role == MessageRole.USER and each.content]
@@ -39,17 +37,7 @@ class LongTermMemory(BaseMemoryBlock[str]):
         return await asyncio.to_thread(self.memory.context, question, max_tokens=self.max_tokens)
 
     async def _aput(self, messages: list[ChatMessage]) -> None:
-        said = [
-            {"role": _ROLES[each.role], "content": piece}
-            for each in messages
-            if each.role in _ROLES
-            for piece in in_pieces(mended(each.content or ""))
-        ]
-        self._waiting += said
-        if self._waiting:
-            try:
-                await asyncio.to_thread(self.memory.add, self._waiting)
-            except ModelError as error:
-                log.warning("%d messages wait to be remembered: %s", len(self._waiting), type(error).__name__)
-            else:
-                self._waiting = []
+        said = [(_ROLES[each.role], each.content or "") for each in messages if each.role in _ROLES]
+        if self._waiting is None:
+            self._waiting = Waiting(self.memory)
+        await asyncio.to_thread(self._waiting.remember, said)

@@ -7,19 +7,18 @@ worth remembering of it goes to a user's memory when one is given.
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from memory_r1.bank import NewEntry
 from memory_r1.bank.rows import MESSAGE
-from memory_r1.bank.writes import MAX_TEXT, check_metadata, in_pieces, mended
-from memory_r1.errors import InvalidInput, ModelError
+from memory_r1.bank.writes import MAX_TEXT, check_metadata, mended
+from memory_r1.errors import InvalidInput
+from memory_r1.integrations.waiting import Waiting
 from memory_r1.memory import Memory
 from memory_r1.scoped import ScopedMemory
 from memory_r1.types import MemoryEntry, Scope
 
-log = logging.getLogger(__name__)
 _ONLY = {MESSAGE: "*"}  # the scope may hold memories, too
 _AS_JSON = "json"  # of a message that metadata cannot hold as it is: U+0000 in what a tool put out, a NaN
 
@@ -38,8 +37,7 @@ class Transcript:
     def __init__(self, memory: Memory, session_id: str, remember: ScopedMemory | None = None) -> None:
         self._bank, self._scrub = memory.bank, memory.scrub
         self._scope = Scope(run_id=session_id)
-        self._remember = remember
-        self._waiting: list[dict[str, str]] = []
+        self._waiting = Waiting(remember) if remember else None
 
     def all(self, last: int | None = None) -> list[dict[str, Any]]:
         """What was kept, oldest first: all, or the `last` so many."""
@@ -56,18 +54,8 @@ class Transcript:
             NewEntry(_shown(said, kept), self._scope, role, metadata={MESSAGE: _storable(kept)})
             for kept, role, said in added
         )
-        if self._remember is None:
-            return
-        for _, role, text in added:
-            if role:
-                self._waiting += [{"role": role, "content": piece} for piece in in_pieces(mended(text or ""))]
         if self._waiting:
-            try:
-                self._remember.add(self._waiting)
-            except ModelError as error:
-                log.warning("%d messages wait to be remembered: %s", len(self._waiting), type(error).__name__)
-            else:
-                self._waiting = []
+            self._waiting.remember((role, text or "") for _, role, text in added if role)
 
     def _scrubbed(self, message: Message) -> Message:
         return message if self._scrub is None else Message(*self._scrub.value(message)[0])
