@@ -12,7 +12,16 @@ pytest.importorskip("transformers")
 
 from memory_r1.errors import InvalidInput
 from memory_r1.flow import Roles
-from memory_r1.train.policy import Policy, block_mask, pack, sample_group, sample_groups, score_group, side_by_side
+from memory_r1.train.policy import (
+    Policy,
+    block_mask,
+    pack,
+    sample_group,
+    sample_groups,
+    score_group,
+    shared_length,
+    side_by_side,
+)
 from memory_r1.types import Message, Prompt
 
 PROMPT = [5, 9, 77, 12, 200, 31, 8]
@@ -74,10 +83,13 @@ def test_greedy_replies_are_what_generate_gives() -> None:
     assert ours == theirs
 
 
+@pytest.mark.parametrize("shared", [[], [11, 7, 7, 250, 3]], ids=["nothing shared", "a shared beginning"])
 @KINDS
-def test_replies_to_different_prompts_side_by_side_are_as_likely_as_scoring_finds(kind: str, attention: str) -> None:
+def test_replies_to_different_prompts_side_by_side_are_as_likely_as_scoring_finds(
+    kind: str, attention: str, shared: list[int]
+) -> None:
     model = tiny_model(kind, attention).eval()
-    prompts, counts = [PROMPT, [3, 4], [90] * 12], [3, 4, 2]
+    prompts, counts = [shared + PROMPT, [*shared, 3, 4], shared + [90] * 12], [3, 4, 2]
     generator = torch.Generator().manual_seed(1)
     groups = sample_groups(
         model, prompts, counts, max_tokens=9, end_ids=frozenset(range(60)), temperature=1.3, generator=generator
@@ -92,11 +104,25 @@ def test_replies_to_different_prompts_side_by_side_are_as_likely_as_scoring_find
             torch.testing.assert_close(torch.tensor(one.logprobs), found, atol=1e-5, rtol=1e-5)
 
 
-def test_greedy_replies_side_by_side_are_those_given_one_by_one() -> None:
-    model, prompts, options = tiny_model("llama").eval(), [PROMPT, [3], [90] * 12], {"max_tokens": 8, "temperature": 0}
-    together = sample_groups(model, prompts, [1, 1, 1], end_ids=frozenset(range(40)), **options)
+@pytest.mark.parametrize("prompts", [[PROMPT, [3], [90] * 12], [PROMPT, PROMPT[:4], [*PROMPT, 8, 8], [*PROMPT[:6], 2]]])
+def test_greedy_replies_side_by_side_are_those_given_one_by_one(prompts: list[list[int]]) -> None:
+    model, options = tiny_model("llama").eval(), {"max_tokens": 8, "temperature": 0}
+    together = sample_groups(model, prompts, [1] * len(prompts), end_ids=frozenset(range(40)), **options)
     alone = [sample_group(model, one, 1, end_ids=frozenset(range(40)), **options) for one in prompts]
     assert [[one.token_ids for one in group] for group in together] == [[one.token_ids for one in g] for g in alone]
+
+
+def test_what_prompts_begin_with_is_read_once() -> None:
+    model, read = tiny_model("llama").eval(), list[tuple[int, ...]]()
+    model.get_input_embeddings().register_forward_hook(lambda _m, inputs, _o: read.append(tuple(inputs[0].shape)))
+    sample_groups(model, [[*PROMPT, 1], [*PROMPT, 2, 3]], [2, 1], max_tokens=1, end_ids=frozenset(), temperature=0)
+    assert read == [(1, len(PROMPT)), (2, 2)]
+
+
+def test_what_is_learned_is_never_shared() -> None:
+    assert shared_length([[1, 2, 3, 4], [1, 2, 5, 4]], [1, 1]) == 2
+    assert shared_length([[1, 2, 3], [1, 2, 3]], [1, 2]) == 1
+    assert shared_length([[1, 2], [1, 2, 3]], [1, 1]) == 1
 
 
 def test_batches_are_of_prompts_alike_in_length() -> None:

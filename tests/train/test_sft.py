@@ -27,7 +27,7 @@ from memory_r1.train.learn import prepared
 from memory_r1.train.policy import Policy
 from memory_r1.train.runs import Run
 from memory_r1.train.samples import answer_samples, manager_samples
-from memory_r1.train.sft import CloneTrainer, Pair, balanced, clone, rows_of, shared_length, teacher_pairs, tokenised
+from memory_r1.train.sft import CloneTrainer, Pair, balanced, clone, rows_of, teacher_pairs, tokenised
 from memory_r1.types import Message, Prompt, Reply
 
 SFT = replace(CONFIG, algo="sft", steps=40, groups=1, group_size=2, learning_rate=2e-2, save_every=20)
@@ -82,12 +82,6 @@ def test_the_rarer_operations_are_repeated() -> None:
     third = Pair(ASKED[1], '{"operation": "ADD"} ')
     assert balanced([add, update, other, noop, third]) == [add, other, third, update, update, update, noop, noop, noop]
     assert balanced([]) == []
-
-
-def test_what_is_learned_is_never_shared() -> None:
-    assert shared_length([[1, 2, 3, 4], [1, 2, 5, 4]], [1, 1]) == 2
-    assert shared_length([[1, 2, 3], [1, 2, 3]], [1, 2]) == 1
-    assert shared_length([[1, 2], [1, 2, 3]], [1, 1]) == 1
 
 
 def test_a_model_learns_the_replies(tmp_path: Path) -> None:

@@ -209,21 +209,30 @@ def sample_groups(
 ) -> list[list[Sampled]]:
     """`counts[p]` replies to each of P prompts, as `sample_group`, all of them side by side.
 
-    Each prompt is read once; then every reply is a row with a copy of its prompt's keys and values. For hardware that
-    reads the weights no slower for many rows than for one.
+    What all prompts begin with, such as the instructions, is read once, and then the rest of each; every reply is a row
+    with a copy of its prompt's keys and values. For hardware that reads the weights no slower for many rows than for
+    one.
     """
     device = next(model.parameters()).device
-    width = max(map(len, prompts))
+    shared = shared_length(prompts, [1] * len(prompts))
+    width, cache = max(map(len, prompts)) - shared, None
     ids_PW, there_PW = (torch.zeros(len(prompts), width, dtype=torch.long, device=device) for _ in range(2))
     for p, prompt in enumerate(prompts):
-        ids_PW[p, width - len(prompt) :] = torch.tensor(list(prompt), device=device)
-        there_PW[p, width - len(prompt) :] = 1
-    places_PW = (there_PW.cumsum(-1) - 1).clamp(min=0)
-    output = model(input_ids=ids_PW, attention_mask=there_PW, position_ids=places_PW, use_cache=True, logits_to_keep=1)
+        own = list(prompt[shared:])
+        ids_PW[p, width - len(own) :] = torch.tensor(own, device=device)
+        there_PW[p, width - len(own) :] = 1
+    places_PW = shared + (there_PW.cumsum(-1) - 1).clamp(min=0)
+    if shared:
+        shared_1S = torch.tensor([list(prompts[0][:shared])], device=device)
+        cache = model(input_ids=shared_1S, use_cache=True, logits_to_keep=1).past_key_values
+        cache.batch_repeat_interleave(len(prompts))
+    there_PS = torch.cat([there_PW.new_ones(len(prompts), shared), there_PW], dim=1)
+    read: dict[str, Any] = {"attention_mask": there_PS, "position_ids": places_PW, "past_key_values": cache}
+    output = model(input_ids=ids_PW, **read, use_cache=True, logits_to_keep=1)
     cache = output.past_key_values
     prompt_R = torch.repeat_interleave(torch.arange(len(prompts)), torch.tensor(list(counts))).to(device)
     cache.batch_select_indices(prompt_R)
-    there_RS, next_R, rows = there_PW[prompt_R], places_PW[prompt_R, -1] + 1, list(range(len(prompt_R)))
+    there_RS, next_R, rows = there_PS[prompt_R], places_PW[prompt_R, -1] + 1, list(range(len(prompt_R)))
 
     def go_on(token_A: Tensor, growing: Sequence[int], step: int) -> Tensor:
         nonlocal there_RS, next_R, rows
@@ -290,6 +299,12 @@ def _draw(logits_AV: Tensor, temperature: float, generator: torch.Generator | No
         chance_A = torch.rand(len(sums_AV), dtype=torch.double, generator=generator).to(sums_AV.device)
         token_A = torch.searchsorted(sums_AV, (chance_A * sums_AV[:, -1])[:, None], right=True)[:, 0]
     return token_A, logp_AV.gather(-1, token_A[:, None])[:, 0]
+
+
+def shared_length(rows: Sequence[Sequence[int]], own: Sequence[int]) -> int:
+    """How many tokens all rows begin with alike; the last `own` of each are never among them."""
+    most = min(len(row) - count for row, count in zip(rows, own, strict=True))
+    return next((place for place in range(most) if len({row[place] for row in rows}) > 1), most)
 
 
 class Sampler(Protocol):

@@ -23,7 +23,7 @@ from memory_r1.train.checkpoints import Guarded, epochs, shared_settings
 from memory_r1.train.config import TrainConfig
 from memory_r1.train.episodes import Task, play
 from memory_r1.train.learn import fit
-from memory_r1.train.policy import chat_ids, score_group
+from memory_r1.train.policy import chat_ids, score_group, shared_length
 from memory_r1.train.runs import Progress, Run
 from memory_r1.types import Prompt
 
@@ -54,12 +54,6 @@ class CloneTrainer(Guarded, SFTTrainer):  # type: ignore[misc]
         tokens = learned_B.sum() if num_items_in_batch is None else num_items_in_batch / everywhere
         loss = -scored.logp_GT.sum() / tokens
         return (loss, scored) if return_outputs else loss
-
-
-def shared_length(rows: Sequence[Sequence[int]], learned: Sequence[int]) -> int:
-    """How many tokens all rows begin with alike, none of those that are learned among them."""
-    most = min(len(row) - count for row, count in zip(rows, learned, strict=True))
-    return next((place for place in range(most) if len({row[place] for row in rows}) > 1), most)
 
 
 def teacher_pairs(
