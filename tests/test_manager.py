@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from memory_r1.bank import MemoryBank, NewEntry
+from memory_r1.bank.turns import TurnProgress
 from memory_r1.errors import ModelUnavailable
-from memory_r1.flow import run
+from memory_r1.flow import Flow, run
 from memory_r1.manager import (
     MAX_FACTS,
     decide,
@@ -23,8 +25,8 @@ from memory_r1.manager import (
     remember,
     with_name,
 )
-from memory_r1.testing import ScriptedLLM
-from memory_r1.types import Fact, MemoryEntry, Operation, Provenance, Reply, Scope, Turn
+from memory_r1.testing import HashEmbedder, ScriptedLLM
+from memory_r1.types import Fact, Logged, MemoryEntry, Operation, Provenance, Reply, Scope, Turn
 
 ANN = Scope(user_id="ann")
 MAY_8 = datetime(2023, 5, 8, 13, 56, tzinfo=UTC)
@@ -379,3 +381,65 @@ def test_a_message_that_does_not_fit_is_read_in_smaller_pieces() -> None:
     read = [prompt.messages[-1].content for prompt in llm.prompts if len(prompt.messages[-1].content) <= 600]
     assert " ".join(one.removeprefix("Ann: ") for one in read) == text
     assert len(found) + len(unusable) == len(read)
+
+
+# --- The same turn, remembered by two processes at once ---
+
+TWO_PETS = Turn("Ann", "I have a dog called Rex and a cat called Mia.", MAY_8, "m1")
+DECIDED = ScriptedLLM(lambda _: '{"operation": "ADD"}')
+
+
+def begun(turn: Turn, bank: MemoryBank, *told: str) -> Flow[list[Logged]]:
+    """`remember`, once these facts are found, and before any is decided."""
+    flow = remember(turn, bank, ANN)
+    assert next(flow).step == "extract"
+    found = Reply(facts(*told))
+
+    def going_on() -> Flow[list[Logged]]:
+        try:
+            prompt = flow.send(found)
+            while True:
+                prompt = flow.send((yield prompt))
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+
+    return going_on()
+
+
+def test_of_two_processes_that_found_the_facts_of_a_turn_the_first_decides_about_its_own(tmp_path: Path) -> None:
+    with bank_at(tmp_path) as one, bank_at(tmp_path) as other:
+        first = begun(TWO_PETS, one, "Ann has a dog called Rex", "Ann has a cat called Mia")
+        second = begun(TWO_PETS, other, "Rex is Ann's dog", "Mia is Ann's cat")
+        assert [logged.kind for logged in run(first, DECIDED)] == ["ADD", "ADD"]
+        assert run(second, DECIDED) == []
+        texts = ["Ann has a dog called Rex", "Ann has a cat called Mia"]
+        assert [entry.text for entry in one.all(ANN)] == texts
+
+
+def test_a_fact_that_another_process_decides_meanwhile_is_decided_once(tmp_path: Path) -> None:
+    with bank_at(tmp_path) as one, bank_at(tmp_path) as other:
+        first = begun(TWO_PETS, one, "Ann has a dog called Rex", "Ann has a cat called Mia")
+        asked = next(first)  # the dog is kept, and the cat to be decided
+        assert [logged.fact for logged in run(remember(TWO_PETS, other, ANN), DECIDED)] == [
+            Fact("Ann has a cat called Mia", "Ann", MAY_8)
+        ]
+        with pytest.raises(StopIteration) as ended:
+            first.send(DECIDED.complete([asked])[0])
+        assert [logged.fact for logged in ended.value.value] == [Fact("Ann has a dog called Rex", "Ann", MAY_8)]
+        assert one.count(ANN) == 2
+        assert one.turn_progress(ANN, "m1") == TurnProgress((), 2, True)
+
+
+def test_facts_of_a_turn_are_kept_although_a_memory_of_its_user_is_purged_meanwhile(tmp_path: Path) -> None:
+    with bank_at(tmp_path) as one, bank_at(tmp_path) as other:
+        [old] = other.add_many([NewEntry("Ann had a parrot", ANN, "Ann")])
+        first = begun(TWO_PETS, one, "Ann has a dog called Rex", "Ann has a cat called Mia")
+        asked = next(first)
+        other.purge(entry_id=old.entry_id)
+        with pytest.raises(StopIteration):
+            first.send(DECIDED.complete([first.send(DECIDED.complete([asked])[0])])[0])
+        assert [entry.text for entry in one.all(ANN)] == ["Ann has a dog called Rex", "Ann has a cat called Mia"]
+
+
+def bank_at(folder: Path) -> MemoryBank:
+    return MemoryBank(folder / "bank.db", embedder=HashEmbedder())

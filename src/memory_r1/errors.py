@@ -8,6 +8,7 @@ MemoryR1Error
 ├── EntryNotFound (LookupError)      no such entry or operation in this scope
 ├── DataUnavailable                  a data set that cannot be downloaded, or is another file than it should be
 ├── Conflict                         the entry changed after it was read
+├── AlreadyDecided                   another process decided about this fact of the same turn
 ├── BankError                        the file itself
 │   ├── BankCorrupt                  not a memory bank, or damaged
 │   ├── BankTooNew                   written by a later version
@@ -55,6 +56,10 @@ class DataUnavailable(MemoryR1Error):
 
 class Conflict(MemoryR1Error):
     """The entry was changed or removed after it was read, so nothing was written."""
+
+
+class AlreadyDecided(MemoryR1Error):
+    """Another process that remembers the same turn decided about this fact first, so nothing was written."""
 
 
 class BankError(MemoryR1Error):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from difflib import SequenceMatcher
@@ -16,9 +17,10 @@ from typing import Any
 from memory_r1.bank.rows import seconds
 from memory_r1.bank.sqlite import MemoryBank
 from memory_r1.bank.terms import words
+from memory_r1.bank.turns import TurnProgress
 from memory_r1.bank.writes import MAX_TEXT
 from memory_r1.dates import annotate, event_time, find_dates, format_date
-from memory_r1.errors import Conflict
+from memory_r1.errors import AlreadyDecided, Conflict
 from memory_r1.flow import Flow
 from memory_r1.joining import flaw
 from memory_r1.prompts import instructions
@@ -58,12 +60,17 @@ def remember(
 
     First come NOOPs for what the extraction got wrong: a reply that cannot be read, a fact that is not in the turn.
 
-    A turn with an id that was remembered before does nothing, and one that was interrupted goes on. `flags` go into
-    the provenance of every operation. `keep_turn`: keep its own words, too, beside what is made of them.
+    A turn with an id that was remembered before does nothing, and one that was interrupted goes on. Where several
+    processes remember the same turn at once, each of its facts is decided by one of them. `flags` go into the
+    provenance of every operation. `keep_turn`: keep its own words, too, beside what is made of them.
     """
-    facts, said, logged = yield from undecided_facts(turn, bank, scope, metadata, expires_at, flags, keep_turn)
-    for fact in facts:
-        logged.append((yield from decide_and_apply(fact, turn, bank, scope, k, metadata, expires_at, flags, said)))
+    undecided, said, logged = yield from undecided_facts(turn, bank, scope, metadata, expires_at, flags, keep_turn)
+    for place, fact in undecided:
+        with suppress(AlreadyDecided):
+            applied = yield from decide_and_apply(
+                fact, turn, bank, scope, k, metadata, expires_at, flags, said, place=place
+            )
+            logged.append(applied)
     return logged
 
 
@@ -75,10 +82,13 @@ def undecided_facts(
     expires_at: datetime | None = None,
     flags: tuple[str, ...] = (),
     keep_turn: bool = False,
-) -> Flow[tuple[Sequence[Fact], str | None, list[Logged]]]:
-    """The facts of a turn that no operation has been applied for yet, what keeps its words, and what was logged."""
+) -> Flow[tuple[Sequence[tuple[int | None, Fact]], str | None, list[Logged]]]:
+    """The facts of a turn that no operation has been applied for yet, what keeps its words, and what was logged.
+
+    With an id each fact has its place among the turn's.
+    """
     if turn.id is not None and (progress := bank.turn_progress(scope, turn.id)) is not None:
-        left = progress.facts[progress.decided :]
+        left = _undecided(progress)
         return left, bank.entry_keeping(scope, turn.id) if left else None, []
     facts, unusable = yield from extract(turn)
     said = None
@@ -90,7 +100,13 @@ def undecided_facts(
         bank.apply(replace(operation, provenance=replace(operation.provenance, flags=flags, said=said)), scope)
         for operation in unusable
     ]
-    return facts, said, logged
+    if turn.id is not None and (progress := bank.turn_progress(scope, turn.id)) is not None:
+        return _undecided(progress), said, logged  # what another process noted first, where one was faster
+    return [(None, fact) for fact in facts], said, logged
+
+
+def _undecided(progress: TurnProgress) -> list[tuple[int | None, Fact]]:
+    return [(place, fact) for place, fact in enumerate(progress.facts) if place >= progress.decided]
 
 
 def extract(turn: Turn) -> Flow[tuple[list[Fact], list[Operation]]]:
@@ -161,19 +177,23 @@ def decide_and_apply(
     expires_at: datetime | None = None,
     flags: tuple[str, ...] = (),
     said: str | None = None,
+    place: int | None = None,
 ) -> Flow[Logged]:
-    """Decide an operation and apply it; when another writer was faster, look again, and at last just add."""
+    """Decide an operation and apply it; when another writer was faster, look again, and at last just add.
+
+    Raises AlreadyDecided where another process decided about the fact at this `place` of the turn's.
+    """
     for _ in range(_TRIES):
         operation = yield from decide(fact, bank.related(fact, scope, k), expires_at)
-        operation = replace(
-            operation, provenance=replace(operation.provenance, turn_id=turn.id, flags=flags, said=said)
-        )
+        how = replace(operation.provenance, turn_id=turn.id, flags=flags, said=said)
+        operation = replace(operation, provenance=how, place=place)
         try:
             return bank.apply(operation, scope, metadata=metadata, expires_at=expires_at)
         except Conflict:
             continue
     how = Provenance(turn_id=turn.id, reason="conflict", flags=flags, said=said)
-    return bank.apply(Operation("ADD", fact, provenance=how), scope, metadata=metadata, expires_at=expires_at)
+    added = Operation("ADD", fact, provenance=how, place=place)
+    return bank.apply(added, scope, metadata=metadata, expires_at=expires_at)
 
 
 def decide(fact: Fact, related: Sequence[MemoryEntry], expires_at: datetime | None = None) -> Flow[Operation]:

@@ -128,6 +128,7 @@ class Operation:
 
     `entry` is the related entry that UPDATE and DELETE act on; `text` what ADD and UPDATE leave behind.
     `provenance.reason` says why when no model decided, or not this: "duplicate", "unreadable", "its update loses", …
+    `place` says which of the facts of its turn, from 0, where these are counted because the turn has an id.
     """
 
     kind: Kind
@@ -135,6 +136,7 @@ class Operation:
     entry: MemoryEntry | None = None
     text: str | None = None
     provenance: Provenance = Provenance()
+    place: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,14 @@ from memory_r1.bank.quarantine import end, held, keep_apart
 from memory_r1.bank.retrieval import Retriever
 from memory_r1.bank.rows import ENTRY_COLUMNS, MEMORY, PUT, TURN, entry_of, moment, scope_sql, seconds
 from memory_r1.bank.terms import term_codes
-from memory_r1.bank.turns import TurnProgress, is_remembered, note_facts, note_remembered, read_progress
+from memory_r1.bank.turns import (
+    TurnProgress,
+    check_undecided,
+    is_remembered,
+    note_facts,
+    note_remembered,
+    read_progress,
+)
 from memory_r1.bank.writes import (
     BY_HAND,
     change_entry,
@@ -48,6 +55,11 @@ from memory_r1.spans import Span, no_span
 from memory_r1.types import Fact, Logged, MemoryEntry, Operation, Provenance, Retrieved, Scope, Turn
 
 _NO_TURN = " AND kept_turn IS NULL"
+_Check = Callable[[sqlite3.Connection], None]  # raises, within the transaction that would write, where it may not
+
+
+def _unchecked(_: sqlite3.Connection) -> None:
+    """Nothing forbids the write."""
 
 
 class MemoryBank:
@@ -156,7 +168,8 @@ class MemoryBank:
 
         An UPDATE takes the fact's event time where it has one, lasts as long as the longer of entry and fact, and
         merges `metadata` over what was there. Raises Conflict when the entry is no longer as `operation.entry` shows
-        it; then nothing is written.
+        it, and AlreadyDecided when the fact at `operation.place` of its turn was decided before; then nothing is
+        written.
         """
         with self._span("memory_r1.apply", **{"memory_r1.operation": operation.kind}):
             return self._apply(operation, scope, metadata, expires_at)
@@ -169,10 +182,16 @@ class MemoryBank:
         expires_at: datetime | None,
     ) -> Logged:
         text = operation.text if operation.text is not None else operation.fact.text
+        turn_id, place = operation.provenance.turn_id, operation.place
+
+        def check(db: sqlite3.Connection) -> None:
+            if turn_id is not None and place is not None:
+                check_undecided(db, scope, turn_id, place)
+
         if operation.kind == "ADD":
             fact = operation.fact
             new = NewEntry(text, scope, fact.speaker, fact.event_time, expires_at, metadata, operation.provenance)
-            return self._add([new], fact)[0]
+            return self._add([new], fact, check)[0]
         if operation.kind == "UPDATE":
             assert operation.entry is not None
             # What the entry told already lasts as long as it was to: an addition for a day does not end it.
@@ -183,12 +202,15 @@ class MemoryBank:
                 changes["event_time"] = seconds(operation.fact.event_time)
             if metadata:
                 changes["metadata"] = {**operation.entry.metadata, **metadata}
-            return self._change("UPDATE", operation.entry, changes, operation.fact, operation.provenance, told_in=scope)
+            about = (operation.fact, operation.provenance)
+            return self._change("UPDATE", operation.entry, changes, *about, told_in=scope, check=check)
         if operation.kind == "DELETE":
             assert operation.entry is not None
             gone = {"deleted_at": seconds(self._now())}
-            return self._change("DELETE", operation.entry, gone, operation.fact, operation.provenance, told_in=scope)
+            about = (operation.fact, operation.provenance)
+            return self._change("DELETE", operation.entry, gone, *about, told_in=scope, check=check)
         with self._writing() as db:
+            check(db)
             related = operation.entry.id if operation.entry else None
             about = (operation.fact, operation.provenance)
             return log_operation(db, self._now(), "NOOP", related, scope, None, None, *about)
@@ -259,12 +281,13 @@ class MemoryBank:
             gone = {"deleted_at": seconds(now)}
             return [change_entry(db, now, "DELETE", row, gone, None, None, BY_HAND) for row in rows]
 
-    def _add(self, entries: list[NewEntry], fact: Fact | None) -> list[Logged]:
+    def _add(self, entries: list[NewEntry], fact: Fact | None, check: _Check = _unchecked) -> list[Logged]:
         now = self._now()
         states = new_states(entries, now)
         vectors = self._passages.embed([searched_text(entry.text, entry.speaker) for entry in entries])
         with self._writing() as db:
             check_embedder(db, self.embedder, self.path)
+            check(db)
             return add_entries(db, now, entries, states, vectors, fact)
 
     def _change(
@@ -277,6 +300,7 @@ class MemoryBank:
         undoes: int | None = None,
         told_in: Scope | None = None,
         unsaid: Callable[[sqlite3.Row], bool] = lambda _: False,
+        check: _Check = _unchecked,
     ) -> Logged:
         """`unsaid`: which of the kept turns that told the entry go with it, so that it does not come back by them."""
         vector = None
@@ -284,6 +308,7 @@ class MemoryBank:
             vector = self._passages.embed([searched_text(check_text(changes["text"]), seen.speaker)])[0]
         with self._writing() as db:
             check_embedder(db, self.embedder, self.path)
+            check(db)
             row = db.execute(f"SELECT {ENTRY_COLUMNS} FROM entry WHERE id = ?", (seen.id,)).fetchone()
             if row is None or row["revision"] != seen.revision:
                 raise Conflict(f"entry {seen.id} has been changed since it was read; read it again and decide anew")

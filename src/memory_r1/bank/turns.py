@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from memory_r1.bank.rows import dump, fact_of, fact_state
+from memory_r1.errors import AlreadyDecided
 from memory_r1.types import Fact, Scope
 
 
@@ -51,6 +52,16 @@ def note_remembered(db: sqlite3.Connection, scope: Scope, turn_id: str | None) -
         "ON CONFLICT (scope, id) DO UPDATE SET facts = NULL WHERE facts IS NOT NULL"
     )
     return db.execute(sql, (dump(scope.ids), turn_id)).rowcount > 0
+
+
+def check_undecided(db: sqlite3.Connection, scope: Scope, turn_id: str, place: int) -> None:
+    """Raises AlreadyDecided where the fact at this place of a turn's has been decided.
+
+    Not where the turn is no longer noted, because an entry of its scope was purged: its facts are still to be kept.
+    """
+    progress = read_progress(db, scope, turn_id)
+    if progress is not None and (progress.done or progress.decided > place):
+        raise AlreadyDecided(f"fact {place + 1} of the turn {turn_id!r} was decided by another process")
 
 
 def count_decided(db: sqlite3.Connection, scope: Scope, turn_id: str) -> None:
