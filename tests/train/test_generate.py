@@ -213,6 +213,12 @@ def test_nobody_told_what_an_unanswerable_question_is_about(split: Split) -> Non
                     assert not any(family.clashes(one) for one in lived[person]), question
 
 
+def test_nobody_speaks_to_themselves_by_name(made: list[Generated]) -> None:
+    for generated in made:
+        for turn in generated.dialogue.turns:
+            assert not re.search(rf"\b{turn.speaker}\b", turn.text), turn
+
+
 def test_every_operation_and_category_has_its_share(made: list[Generated]) -> None:
     kinds = Counter(one.kind for generated in made for told in generated.told.values() for one in told)
     shares = {kind: round(count / kinds.total(), 2) for kind, count in kinds.items()}

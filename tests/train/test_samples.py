@@ -12,6 +12,7 @@ from disk import full_disk
 from memory_r1.bench.data import Question
 from memory_r1.errors import CheckpointFailed, InvalidInput
 from memory_r1.testing import ScriptedLLM
+from memory_r1.train.config import TrainConfig
 from memory_r1.train.samples import (
     AnswerSample,
     Asked,
@@ -24,8 +25,10 @@ from memory_r1.train.samples import (
     contents,
     manager_samples,
     read_samples,
+    replayed,
     write_samples,
 )
+from memory_r1.train.sources import opened
 from memory_r1.types import Fact, Message, Prompt, Turn
 
 BUDDY = Known("Ann adopted a dog, Buddy.", "Ann", MAY, ("1:1",))
@@ -68,6 +71,20 @@ def test_what_a_turn_takes_back_may_be_asked_about_after_it() -> None:
 def test_the_window_is_what_the_bank_is_built_from() -> None:
     assert list(manager_samples(DATA, teacher(), EMBEDDER, window=2)) == []  # Buddy was three turns before
     assert [sample.bank for sample in manager_samples(DATA, teacher(), EMBEDDER, window=3)] == [(BUDDY, ROME)]
+
+
+@pytest.mark.parametrize("window", [1_000_000, 20])
+def test_the_bank_before_a_turn_is_what_the_turns_before_it_leave_in_an_empty_one(window: int) -> None:
+    data, gold = opened("synthetic:1", TrainConfig(), EMBEDDER)
+    assert gold is not None
+    turns = data.dialogues[0].turns
+    places = {turn.id: place for place, turn in enumerate(turns)}
+    samples = list(manager_samples(data, gold, EMBEDDER, window=window))
+    assert len(samples) > 20
+    for sample in samples[::5]:
+        place = places[sample.turn.id]
+        with replayed(turns[max(0, place - window) : place], gold, EMBEDDER) as bank:
+            assert sample.bank == contents(bank)
 
 
 def test_an_answer_sample_has_the_memories_of_the_whole_dialogue_and_which_of_them_tell() -> None:

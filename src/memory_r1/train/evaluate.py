@@ -67,8 +67,9 @@ def placed_examples(
 ) -> Iterator[Placed]:
     """Examples for these steps, of `count` dialogues."""
     made = dialogues(split, seed, count, sessions=sessions, families=families)
-    for dialogue, of_dialogue in taught(made, embedder, related=related, retrieved=retrieved, keep_turns=keep_turns):
-        yield from (Placed(dialogue, example) for example in of_dialogue if example.prompt.step in steps)
+    shown: dict[str, Any] = {"related": related, "retrieved": retrieved, "keep_turns": keep_turns}
+    for dialogue, of_dialogue in taught(made, embedder, steps, **shown):
+        yield from (Placed(dialogue, example) for example in of_dialogue)
 
 
 def evaluate(

@@ -357,9 +357,10 @@ class _World:
             return self._say("talk.sorry", names)
         general = self._say("talk.small" if heard.beat.kind == "NOOP" else "talk.glad", names)
         draw = self._rng.random()
-        if draw < 0.4:
+        reacting = f"{heard.thread.family.name}.react"
+        if draw < 0.4 or reacting not in self._words:
             return general
-        own = self._say(f"{heard.thread.family.name}.react", heard.thread.values)
+        own = self._say(reacting, heard.thread.values)
         return own if draw < 0.7 else f"{general} {own}"
 
     def _say(self, key: str, values: Mapping[str, str]) -> str:

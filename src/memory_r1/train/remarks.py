@@ -38,11 +38,11 @@ def remarks(split: Split) -> Remarks:
     lists = wording(split)
     families: list[Family] = []
     words: dict[str, tuple[str, ...]] = {}
-    for mood, react in (("glad", "talk.glad"), ("sad", "talk.sorry")):
+    for mood in ("glad", "sad"):
         for number, line in enumerate(lists[f"remarks.{mood}"], 1):
             family, its_words = read(f"{mood}-{number}", line, sad=mood == "sad")
             families.append(family)
-            words |= its_words | {f"{family.name}.react": lists[react]}
+            words |= its_words
     return Remarks(tuple(families), MappingProxyType(words))
 
 

@@ -179,15 +179,13 @@ def manager_samples(
     for dialogue in data.dialogues:
         linked = linked_to(dialogue, data.questions if unanswerable else data.answerable, link)
         turns = dialogue.turns
-        for place, turn in enumerate(turns):
-            if not (turn.id in linked or guarded) or not (facts := facts_of(turn, teacher)):
-                continue
-            before = turns[max(0, place - window) : place]
-            with replayed(before, teacher, embedder, related) as bank:
-                known = contents(bank)
-                earlier = told_by(before, dialogue, data.answerable)
-                risked = at_risk(bank, facts, earlier, written_by(bank), related)[:guarded]
-                log = remember_facts(turn, facts, bank, teacher, related)
+        wanted = [turn.id in linked or guarded > 0 for turn in turns]
+        for place, facts, bank in remembered(turns, window, wanted, teacher, embedder, related):
+            turn, known = turns[place], contents(bank)
+            earlier = told_by(turns[max(0, place - window) : place], dialogue, data.answerable)
+            risked = at_risk(bank, facts, earlier, written_by(bank), related)[:guarded]
+            with bank.fork() as after:
+                log = remember_facts(turn, facts, after, teacher, related)
             asked = (*map(asked_of, linked.get(turn.id, ())), *risked)
             if asked and any(one.provenance.prompt_version for one in log):
                 yield ManagerSample(f"{dialogue.id}/{turn.id}", turn, facts, known, asked)
@@ -271,6 +269,25 @@ def replayed(
             bank.begin_turn(SCOPE, turn, (), keep=True)
         remember_facts(turn, facts_of(turn, llm), bank, llm, related)
     return bank
+
+
+def remembered(
+    turns: Sequence[Turn], window: int, wanted: Sequence[bool], llm: LLM, embedder: Embedder, related: int = RELATED
+) -> Iterator[tuple[int, tuple[Fact, ...], MemoryBank]]:
+    """Of each wanted turn that tells something its place, its facts, and the bank that the `window` turns before left.
+
+    To be read before the next is asked for: as long as the window reaches back to the first turn it is one that grows.
+    """
+    with replayed((), llm, embedder, related) as growing:
+        for place, turn in enumerate(turns):
+            facts = facts_of(turn, llm)
+            if place <= window:
+                if wanted[place] and facts:
+                    yield place, facts, growing
+                remember_facts(turn, facts, growing, llm, related)
+            elif wanted[place] and facts:
+                with replayed(turns[place - window : place], llm, embedder, related) as bank:
+                    yield place, facts, bank
 
 
 def facts_of(turn: Turn, llm: LLM) -> tuple[Fact, ...]:

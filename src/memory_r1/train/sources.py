@@ -79,7 +79,8 @@ def opened(given: str, config: TrainConfig, embedder: Embedder, split: str = "al
             )
         return chosen, None
     count = _dialogues(given)
-    gold = examples("train", config.seed, embedder, count=count, related=config.related, retrieved=config.retrieved)
+    replayed: Sequence[Step] = ("extract", "manage")
+    gold = examples("train", config.seed, embedder, replayed, count=count, related=config.related)
     told = [(one.prompt, one.reply) for one in gold]
     return dataset(dialogues("train", config.seed, count)), Reciting(told)
 
@@ -169,6 +170,8 @@ def gold_pairs(given: str, config: TrainConfig, embedder: Embedder) -> Iterator[
     if kind == "bank":
         if config.agent != "manager":
             raise InvalidInput("a bank's log shows what a manager did; nothing else can be learned from it")
+        if not Path(rest).is_file():  # else a new bank would be made there
+            raise InvalidInput(f"{rest} is not there: give the file of a bank, as bank:memory.db")
         with MemoryBank(Path(rest), embedder=embedder) as bank:
             yield from logged_pairs(bank, config.related)
         return
@@ -178,9 +181,8 @@ def gold_pairs(given: str, config: TrainConfig, embedder: Embedder) -> Iterator[
         "retrieved": config.retrieved,
         "keep_turns": config.keep_turns,
     }
-    for one in examples("train", config.seed, embedder, count=count, **shown):
-        if one.prompt.step == step:
-            yield one.prompt, one.reply
+    for one in examples("train", config.seed, embedder, [step], count=count, **shown):
+        yield one.prompt, one.reply
 
 
 def logged_pairs(bank: MemoryBank, related: int) -> Iterator[tuple[Prompt, str]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from random import Random
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from memory_r1.manager import RELATED, duplicate, extract_prompt, manager_prompt
 from memory_r1.train.generate import SESSIONS, Generated, Told, dialogues
 from memory_r1.train.wording import Split
 from memory_r1.train.world import UNANSWERABLE
-from memory_r1.types import Fact, MemoryEntry, Operation, Prompt, Scope
+from memory_r1.types import AGENT_STEPS, Fact, MemoryEntry, Operation, Prompt, Scope, Step, Turn
 
 LEFT_OUT = 0.5
 """Of the memories, where turns are kept: a small extractor leaves as many out, and turns alone tell then."""
@@ -66,9 +66,8 @@ class GoldBank:
         for turn in generated.dialogue.turns:
             if before is not None and turn.id == before:
                 return
-            facts = generated.told.get(turn.id or "", ())
-            yield Example(extract_prompt(turn), _json(facts=[told.fact.text for told in facts]), "facts")
-            for told in facts:
+            yield finding(generated, turn)
+            for told in generated.told.get(turn.id or "", ()):
                 related = self.bank.related(told.fact, SCOPE, self._related)
                 if related and duplicate(told.fact, related) is None:
                     reply = self._decision(told, related)
@@ -146,10 +145,17 @@ class GoldBank:
         self.bank.close()
 
 
+def finding(generated: Generated, turn: Turn) -> Example:
+    """The example for extraction from a turn, which asks for no bank."""
+    facts = generated.told.get(turn.id or "", ())
+    return Example(extract_prompt(turn), _json(facts=[told.fact.text for told in facts]), "facts")
+
+
 def examples(
     split: Split,
     seed: int,
     embedder: Embedder,
+    steps: Collection[Step] = AGENT_STEPS,
     *,
     count: int | None = None,
     sessions: int = SESSIONS,
@@ -159,29 +165,38 @@ def examples(
     keep_turns: bool = False,
     skipped: Counter[str] | None = None,
 ) -> Iterator[Example]:
-    """Examples of all three steps from `count` dialogues, or without end, in the order in which they would be asked.
+    """Examples of these steps from `count` dialogues, or without end, in the order in which they would be asked.
 
     `skipped`, where given, is increased by the examples that could not be made, by step.
     """
     made = dialogues(split, seed, count, sessions=sessions, families=families)
     shown: dict[str, Any] = {"related": related, "retrieved": retrieved, "keep_turns": keep_turns}
-    for _, of_dialogue in taught(made, embedder, skipped=skipped, **shown):
+    for _, of_dialogue in taught(made, embedder, steps, skipped=skipped, **shown):
         yield from of_dialogue
 
 
 def taught(
     made: Iterable[Generated],
     embedder: Embedder,
+    steps: Collection[Step] = AGENT_STEPS,
     *,
     related: int = RELATED,
     retrieved: int = RETRIEVED,
     keep_turns: bool = False,
     skipped: Counter[str] | None = None,
 ) -> Iterator[tuple[str, Iterator[Example]]]:
-    """(its id, its examples) of each dialogue: read the one's examples before the next dialogue is asked for."""
+    """(its id, its examples) of each dialogue: read the one's examples before the next dialogue is asked for.
+
+    What only a step that is not wanted would ask of the embedder is not computed.
+    """
     for generated in made:
+        if set(steps) == {"extract"}:
+            yield generated.dialogue.id, (finding(generated, turn) for turn in generated.dialogue.turns)
+            continue
         gold = GoldBank(embedder, related, keep_turns=keep_turns)
-        yield generated.dialogue.id, chain(gold.remember(generated), gold.ask(generated, retrieved))
+        asked = gold.ask(generated, retrieved) if "answer" in steps else iter(())
+        every = chain(gold.remember(generated), asked)
+        yield generated.dialogue.id, (example for example in every if example.prompt.step in steps)
         gold.close()
         if skipped is not None:
             skipped.update(gold.skipped)
