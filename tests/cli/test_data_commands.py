@@ -144,7 +144,15 @@ def test_generate_writes_dialogues_that_show_reads_and_the_gold_beside_them(tmp_
     assert run("show", f"json:{out}").stdout.startswith("synthetic-test-5: ")
 
 
-def test_generate_into_a_folder_that_is_not_there_says_so(tmp_path: Path) -> None:
-    result = run("generate", "--dialogues", 1, "--out", tmp_path / "no" / "made.json")
-    assert result.exit_code == 1
-    assert "No such file or directory" in result.stderr
+def test_generate_makes_the_folder_that_it_writes_to(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "made.json"
+    assert run("generate", "--dialogues", 1, "--sessions", 1, "--out", out).exit_code == 0
+    assert sorted(file.name for file in out.parent.iterdir()) == ["made.gold.json", "made.json"]
+
+
+def test_a_full_disk_is_said_in_a_line() -> None:
+    result = run("generate", "--dialogues", 1, "--sessions", 1, "--out", "/dev/full")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "Error: the disk is full; make room and run the same command again\n",
+    )

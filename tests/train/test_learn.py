@@ -91,6 +91,11 @@ def test_an_adapter_to_begin_from_with_other_settings_than_the_runs_is_refused(t
             prepared(tiny_model(), replace(WHOLE, lora=lora), first.adapter)
 
 
+def test_a_whole_model_is_no_adapter_to_begin_from(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="begins from no adapter: give the folder as --model"):
+        prepared(tiny_model(), replace(WHOLE, lora=replace(WHOLE.lora, rank=0)), tmp_path)
+
+
 def test_a_run_that_goes_on_saves_as_often_as_it_says_now(tmp_path: Path) -> None:
     train(tmp_path / "run", replace(WHOLE, steps=2, save_every=2, keep=9))
     run = train(tmp_path / "run", replace(WHOLE, steps=5, save_every=1, keep=9))

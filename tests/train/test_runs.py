@@ -15,7 +15,7 @@ from memory_r1.train.config import LoraSettings, TrainConfig, config_of, load_co
 from memory_r1.train.episodes import Exchange, Rollout
 from memory_r1.train.report import REPORTERS, reporters
 from memory_r1.train.rewards import Reward, RewardConfig
-from memory_r1.train.runs import Run, compared, transcript
+from memory_r1.train.runs import Run, compared, labels, transcript
 from memory_r1.types import Message, Prompt, Reply
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -114,6 +114,12 @@ def test_runs_side_by_side(tmp_path: Path) -> None:
         "one  manager  grpo      3   0.750  0.250       -  0.500        -   -    12.0     -",
         "two   answer   ppo      0       -      -       -      -        -   -       -     -",
     ]
+
+
+def test_runs_of_the_same_name_are_called_by_their_paths(tmp_path: Path) -> None:
+    runs = [made(tmp_path / "one" / "manager-1"), made(tmp_path / "two" / "manager-1")]
+    assert labels(runs) == [str(tmp_path / "one" / "manager-1"), str(tmp_path / "two" / "manager-1")]
+    assert labels(runs[:1]) == ["manager-1"]
 
 
 def test_curves_are_drawn(tmp_path: Path) -> None:

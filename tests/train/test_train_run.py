@@ -93,7 +93,7 @@ def test_examples_of_real_talk_are_what_its_annotators_noted(tmp_path: Path) -> 
     assert (line["dialogue"], line["messages"][1][1]) == ("conv-1", "(8 May 2023) Ann: I moved to Bern.")
     assert line["reply"] == '{"facts": ["Ann moved to Bern."]}'
     refused = CliRunner().invoke(main, ["train", "examples", "--data", "bank:x.db", "--out", str(out)])
-    assert "give synthetic or locomo:FILE" in refused.output
+    assert "give synthetic, synthetic:DIALOGUES or locomo:FILE" in refused.output
 
 
 def test_a_run_begins_from_an_export_and_goes_on_from_where_it_began(tmp_path: Path) -> None:
@@ -205,6 +205,11 @@ def test_what_would_change_nothing_is_refused(tmp_path: Path, model: Path) -> No
     for options, message in (
         (("both", "--algo", "sft", "--data", "synthetic:1"), "cloning has no other agent to alternate with"),
         (("both", "--data", f"jsonl:{mine}"), "from the manager just trained"),
+        (("both", "--data", "synthetic:1", "--rounds", "2", "--set", "lora.rank=0"), "leave --rounds out"),
+        (
+            ("manager", "--algo", "sft", "--data", f"bank:{tmp_path}/no.db"),
+            "no.db is not there: give the file of a bank",
+        ),
         (("extractor", "--data", f"json:{mine}", "--teacher", "smollm2"), "the extractor is cloned from examples"),
     ):
         result = CliRunner().invoke(main, ["train", *options, "--model", str(model), "--out", str(tmp_path / "run")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import re
@@ -33,6 +34,8 @@ class Group(click.Group):
         except MemoryR1Error as error:
             raise click.ClickException(plain(str(error))) from error
         except OSError as error:
+            if error.errno == errno.ENOSPC:  # which names no file where a write failed
+                raise click.ClickException("the disk is full; make room and run the same command again") from error
             if error.filename is None:  # a closed pipe is click's to handle
                 raise
             raise click.ClickException(f"{error.filename}: {error.strerror}") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -46,8 +46,8 @@ def train() -> None:
     default="synthetic",
     show_default=True,
     metavar="KIND[:PATH]",
-    help="synthetic, or locomo:FILE: what its annotators noted of each turn (extract), and the answers to its "
-    "questions (answer).",
+    help="synthetic[:DIALOGUES], or locomo:FILE: what its annotators noted of each turn (extract), and the answers to "
+    "its questions (answer).",
 )
 @click.option("--teacher", help="With locomo: the model that reads the dialogues before the questions. [smollm2]")
 @click.option("--dialogues", type=click.IntRange(1), default=20, show_default=True, help="Generated ones.")
@@ -89,7 +89,7 @@ def examples(
     from memory_r1.train.examples import write_examples
 
     kind, _, file = data.partition(":")
-    if kind == "locomo":
+    if kind == "locomo" and file:
         if split == "test":
             raise click.UsageError(
                 "LoCoMo's test dialogues are there to measure on: nothing is made from them to learn"
@@ -97,12 +97,13 @@ def examples(
         if steps == ("manage",):
             raise click.UsageError("LoCoMo says nothing of operations; give --step extract or answer")
         found = _annotated(Path(file), split, steps, teacher, retrieved, keep_turns)
-    elif data == "synthetic":
+    elif kind == "synthetic" and (file or "1").isdigit():
+        dialogues = int(file or dialogues)
         worlds: dict[str, Any] = {"sessions": sessions, "families": families, "split": split}
         sizes: dict[str, Any] = {"related": RELATED, "retrieved": retrieved, "keep_turns": keep_turns}
         found = placed_examples(default_embedder(), steps, count=dialogues, seed=seed, **worlds, **sizes)
     else:
-        raise click.UsageError(f"--data {data}: give synthetic or locomo:FILE")
+        raise click.UsageError(f"--data {data}: give synthetic, synthetic:DIALOGUES or locomo:FILE")
     with click.progressbar(found, label="writing", file=sys.stderr, show_pos=True) as bar:
         count = write_examples(out, bar)
     click.echo(f"{out}: {count:,} examples")
@@ -168,9 +169,9 @@ def parity(
     """
     from memory_r1.train.parity import measure
 
-    result = measure(adapter, model_file(base), steps, prompts, seed, lambda line: click.echo(line, err=True))
     if out is not None:
-        out.write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        out.parent.mkdir(parents=True, exist_ok=True)
+    result = measure(adapter, model_file(base), steps, prompts, seed, lambda line: click.echo(line, err=True))
     figures = result["steps"]
     lines = [
         f"{step}: same decision {f['same_decision']:.1%}, same token {f['same_token']:.2%} of {f['tokens']:,}, "
@@ -178,6 +179,13 @@ def parity(
         for step, f in figures.items()
     ]
     show(figures, as_json, lines)
+    _write(out, result)
+
+
+def _write(out: Path | None, result: Mapping[str, Any]) -> None:
+    """After it was shown, so that a full disk does not cost what was measured."""
+    if out is not None:
+        out.write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 @train.command()
@@ -254,17 +262,17 @@ def evaluate(
     if limit is not None:
         of_each = ([one for one in chosen if one.example.prompt.step == step] for step in steps)
         chosen = [one for of_step in of_each for one in grading.spread(of_step, limit)]
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
     with click.progressbar(length=len(chosen), label="asking", file=sys.stderr, show_pos=True) as bar:
         graded = list(grading.evaluate(chosen, llm, free=free, progress=bar.update))
     what = {"model": model or DEFAULT, "adapters": played, "seed": seed}
     done = grading.result(graded, what | {"free": free, "families": list(families), "about": about})
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(done, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     lines = list(grading.table(done["steps"]))
     if before is not None:
         lines += [f"beside {against}:", *grading.against(done, before, seed)]
     show(done["steps"], as_json, lines)
+    _write(out, done)
 
 
 def _trained(model: str, adapters: dict[Step, Path]) -> LLM:

@@ -114,7 +114,13 @@ def both(rounds: int, out: Path, start: str | None, **given: Any) -> None:
 
     if start == SHIPPED:
         raise InvalidInput(f"--start {SHIPPED} is of one agent: train each with a command of its own")
-    if load_config(given["file"], given["pairs"], algo=given["algo"]).algo == "sft":
+    settings = load_config(given["file"], given["pairs"], algo=given["algo"])
+    if rounds > 1 and settings.lora.rank == 0:
+        raise InvalidInput(
+            "lora.rank=0 trains whole models, of which one alone is loaded: leave --rounds out, and give the folders "
+            "of the first as --model and --answer-adapter of commands of their own"
+        )
+    if settings.algo == "sft":
         raise InvalidInput("cloning has no other agent to alternate with: train each with a command of its own")
     if given["data"].startswith("jsonl:"):
         raise InvalidInput("the Answer Agent's samples are to come from the manager just trained: give a data set")
@@ -132,7 +138,7 @@ def both(rounds: int, out: Path, start: str | None, **given: Any) -> None:
 @click.option("--last", default=10, show_default=True, type=click.IntRange(1), help="Steps that a mean is taken over.")
 def runs(folders: tuple[Path, ...], plot: Path | None, last: int) -> None:
     """Compare training runs in one table, and in one picture."""
-    from memory_r1.train.runs import CONFIG, Run, compared
+    from memory_r1.train.runs import CONFIG, Run, compared, labels
     from memory_r1.train.runs import plot as draw
 
     opened = [Run(folder) for folder in folders if (folder / CONFIG).is_file()]
@@ -143,7 +149,7 @@ def runs(folders: tuple[Path, ...], plot: Path | None, last: int) -> None:
         raise InvalidInput("none of these folders holds a run: they lie where --out said")
     click.echo(compared(opened, last))
     if plot is not None:
-        click.echo(draw({run.folder.name: run.metrics() for run in opened}, plot))
+        click.echo(draw({named: run.metrics() for named, run in zip(labels(opened), opened, strict=True)}, plot))
 
 
 def _train(agent: str, given: Mapping[str, Any], **frozen: Path | None) -> Path:
@@ -187,7 +193,10 @@ def _train(agent: str, given: Mapping[str, Any], **frozen: Path | None) -> Path:
         embedder = default_embedder(threads=torch.get_num_threads())
         begun = to_peft(start, model_file(config.model), run.folder / "start") if start and start.is_file() else start
         adapter = work(config, run, embedder, teacher, frozen, {**given, "start": begun}, progress)
-    click.echo(f"{adapter}: memory-r1 train export {adapter} writes it for the embedded runtime")
+    if config.lora.rank:
+        click.echo(f"{adapter}: memory-r1 train export {adapter} writes it for the embedded runtime")
+    else:
+        click.echo(f"{adapter}: the whole model; vllm serve {adapter} plays it")
     click.echo(run.plot())
     return adapter
 

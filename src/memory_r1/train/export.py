@@ -177,7 +177,8 @@ def read_adapter(folder: Path) -> dict[str, LowRank]:
         from safetensors.torch import load_file
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
-            raise InvalidInput(f"{folder} holds no PEFT adapter: there is no {name} in it")
+            whole = "; it holds a whole model, which vLLM serves as it is" if (folder / "config.json").is_file() else ""
+            raise InvalidInput(f"{folder} holds no PEFT adapter: there is no {name} in it{whole}")
     config = _supported(read_json(folder / CONFIG), folder)
     try:
         tensors = {name: tensor.float().numpy() for name, tensor in load_file(folder / WEIGHTS).items()}

@@ -37,6 +37,10 @@ def prepared(base: Any, config: TrainConfig, start: Path | None = None) -> tuple
     torch.manual_seed(config.seed)
     lora = lora_config(config)
     critic = critic_of(base, lora) if config.algo == "ppo" else None
+    if start is not None and lora is None and not (start / "adapter_config.json").is_file():
+        raise InvalidInput(
+            "lora.rank=0 trains the whole model, which begins from no adapter: give the folder as --model"
+        )
     if start is not None:
         try:
             learner = PeftModel.from_pretrained(base, start, is_trainable=True)

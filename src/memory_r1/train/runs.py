@@ -218,16 +218,22 @@ def _smoothed(values: Sequence[float]) -> list[float]:
     return [sum(window) / len(window) for window in windows]
 
 
+def labels(runs: Sequence[Run]) -> list[str]:
+    """What each is called: its folder's name, or the whole path where two would be called the same."""
+    names = [run.folder.name for run in runs]
+    return names if len(set(names)) == len(names) else [str(run.folder) for run in runs]
+
+
 def compared(runs: Sequence[Run], last: int = 10) -> str:
     """Runs side by side: each measure's mean over the last steps."""
     head = ("run", "agent", "algo", "steps", "reward", "first", "metric", "valid", "entropy", "KL", "tokens", "flat")
     rows = []
-    for run in runs:
+    for named, run in zip(labels(runs), runs, strict=True):
         config, metrics = run.config, run.metrics()
         tail = metrics[-last:]
         rows.append(
             (
-                run.folder.name,
+                named,
                 config.agent,
                 config.algo,
                 str(metrics[-1]["step"] if metrics else 0),

@@ -354,12 +354,14 @@ def write_lines(path: Path, states: Iterable[Mapping[str, Any]]) -> int:
                 file.write(json.dumps(state, ensure_ascii=False) + "\n")
                 count += 1
         partial.replace(path)
-    except OSError as error:
+    except BaseException as error:
         with suppress(OSError):
             partial.unlink()
-        raise CheckpointFailed(
-            f"{path} could not be written ({error}); make room and run the same command again"
-        ) from error
+        if isinstance(error, OSError) and error.filename in (None, str(partial), str(path), str(path.parent)):
+            raise CheckpointFailed(
+                f"{path} could not be written ({error}); make room and run the same command again"
+            ) from error
+        raise
     return count
 
 
