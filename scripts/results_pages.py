@@ -99,6 +99,9 @@ GRADED = {
         "held-out-warm-manager": "cloned, 50 steps",
         "held-out-manager-grpo-0": "the same, then GRPO, 11 steps, seed 0",
         "held-out-manager-ppo-0": "the same, then PPO, 5 steps, seed 0",
+        "held-out-manager-rl-start": "cloned, 50 steps and 30 with operations balanced; newer worlds, with remarks",
+        "held-out-manager-rl-grpo": "the same, then GRPO with a charge for growth, 15 steps, seed 7",
+        "held-out-manager-rl-ppo": "the same, then PPO, 10 steps, seed 7",
         "held-out-manager": "cloned, 600 steps",
         "held-out-absent-manager": "then 50 steps (ships); worlds with remarks, a fifth of the decisions without the "
         "memory that they are about, under the schema",
@@ -266,7 +269,7 @@ def worlds() -> Iterable[str]:
     yield (
         "Worlds that share no sentence, name or value with those of training; SmolLM2-135M. *extract*: F1 of the\n"
         "words of facts; *manage*: the same operation on the same entry; *answer*: right, or abstained where nothing\n"
-        "tells. Files: `results/train-smollm2`; rewards and curves of the runs: `results/train-smollm2/gpu`.\n"
+        "tells. Files: `results/train-smollm2`; rewards and curves of the runs: its folders `gpu` and `cpu`.\n"
         "Intervals of 160 prompts and fewer were drawn from two to four dialogues, and are too narrow."
     )
     lines = [row(["step", "who", "score", "prompts"]), "|---|---|---|---|"]
