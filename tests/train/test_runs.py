@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from disk import full_disk
 
 from memory_r1.errors import CheckpointFailed, InvalidInput, ModelUnavailable
 from memory_r1.files import read_json
@@ -15,7 +16,7 @@ from memory_r1.train.config import LoraSettings, TrainConfig, config_of, load_co
 from memory_r1.train.episodes import Exchange, Rollout
 from memory_r1.train.report import REPORTERS, reporters
 from memory_r1.train.rewards import Reward, RewardConfig
-from memory_r1.train.runs import Run, compared, labels, transcript
+from memory_r1.train.runs import COMPLETE, Run, compared, labels, transcript
 from memory_r1.types import Message, Prompt, Reply
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -101,6 +102,21 @@ def test_of_two_checkpoints_the_later_counts_by_number_not_by_letters(tmp_path: 
 def test_what_was_not_measured_is_null(tmp_path: Path) -> None:
     run = made(tmp_path / "run", rewards=(0.5,))
     assert run.metrics() == [{"step": 1, "reward": 0.5, "replies/valid": 0.5, "kl": None, "replies/tokens": 12.0}]
+
+
+def test_going_on_takes_away_what_was_written_in_part_and_leaves_whole_logs_as_they_are(tmp_path: Path) -> None:
+    run = made(tmp_path / "run", rewards=(0.5, 0.6, 0.7))
+    for step, whole in ((2, True), (3, False)):
+        (run.checkpoints / f"checkpoint-{step}").mkdir(parents=True)
+        if whole:
+            (run.checkpoints / f"checkpoint-{step}" / COMPLETE).write_text("{}")
+    assert run.resume() == (run.checkpoints / "checkpoint-2", 2)
+    assert [path.name for path in run.checkpoints.iterdir()] == ["checkpoint-2"]
+    assert [row["step"] for row in run.metrics()] == [1, 2]
+    before = (run.folder / "metrics.jsonl").stat()
+    with full_disk(10):
+        assert run.resume() == (run.checkpoints / "checkpoint-2", 2)
+    assert (run.folder / "metrics.jsonl").stat().st_mtime_ns == before.st_mtime_ns
 
 
 def test_runs_side_by_side(tmp_path: Path) -> None:

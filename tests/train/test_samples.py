@@ -117,6 +117,11 @@ def test_what_nothing_answers_has_no_memory_that_supports_it() -> None:
     assert (sample.question.evidence, sample.supporting) == (("1:1",), ())
 
 
+def test_a_question_about_an_empty_bank_asks_no_model_and_so_teaches_nothing() -> None:
+    silent = ScriptedLLM(lambda _: '{"facts": []}')
+    assert list(answer_samples(DATA, silent, EMBEDDER, unanswerable=True)) == []
+
+
 def test_a_bank_is_rebuilt_from_what_a_sample_knows() -> None:
     with bank_of((BUDDY, ROME), EMBEDDER) as bank:
         assert contents(bank) == (BUDDY, ROME)

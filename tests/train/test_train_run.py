@@ -251,3 +251,6 @@ def test_a_model_that_cannot_be_loaded_is_said_in_a_line(tmp_path: Path, model: 
         refused(tmp_path, "--model", str(folder), message=f"the model {folder} cannot be loaded: ")
     mute = spoilt(model, tmp_path / "mute", "chat_template.jinja", None)
     refused(tmp_path, "--model", str(mute), message="has no chat template; train an instruct model")
+    windows = (model / "config.json").read_bytes().replace(b'"hidden_size"', b'"sliding_window": 16, "hidden_size"')
+    windowed = spoilt(model, tmp_path / "windowed", "config.json", windows)
+    refused(tmp_path, "--model", str(windowed), message="take one whose layers all attend to everything")

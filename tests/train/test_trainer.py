@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,11 +22,13 @@ from trl import GRPOTrainer
 from memory_r1.errors import Diverged, InvalidInput
 from memory_r1.flow import Roles
 from memory_r1.train.config import changed
+from memory_r1.train.episodes import Group, Rollout
 from memory_r1.train.learn import learn, prepared
 from memory_r1.train.objectives import clipped_policy_loss, kl_k3_BT, masked_mean
 from memory_r1.train.policy import Policy
+from memory_r1.train.rewards import Reward
 from memory_r1.train.runs import Run
-from memory_r1.train.trainer import GroupGRPOTrainer, PPOTrainer, Seat
+from memory_r1.train.trainer import GroupGRPOTrainer, PPOTrainer, Seat, WithCritic
 
 PPO = replace(CONFIG, algo="ppo")
 
@@ -96,12 +99,80 @@ def test_another_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_groups_without_variance_teach_nothing_and_are_counted(tmp_path: Path) -> None:
-    base = tiny_model()
     run = train(tmp_path / "run", replace(CONFIG, kl=0.0), Early(samples=2, flat=(0, 1)))
     trained = weights(run)
     assert all(not tensor.any() for name, tensor in trained.items() if "lora_B" in name)
     assert [row["groups/without_variance"] for row in run.metrics()] == [2.0] * 4
-    assert base is not None
+
+
+def test_the_divergence_taken_from_a_reward_does_not_make_a_group_without_variance_teach() -> None:
+    trainer = SimpleNamespace(args=SimpleNamespace(device="cpu"), kl_in_reward=0.1, config=CONFIG)
+    for rewards, teaches in (((1.0, 1.0), False), ((1.0, 0.0), True)):
+        group = Group("a sample", [Rollout(Reward(reward, {}), []) for reward in rewards])
+        batch = {
+            "episode": torch.tensor([0, 1]),
+            "old_per_token_logps": torch.tensor([[-1.0], [-2.0]]),
+            "ref_per_token_logps": torch.tensor([[-1.5], [-1.0]]),
+            "completion_mask": torch.ones(2, 1),
+        }
+        GroupGRPOTrainer._advantages(trainer, [group], [batch])
+        assert bool((batch["advantages"] != 0).any()) is teaches
+
+
+def trainer_of(folder: Path, **settings: Any) -> GroupGRPOTrainer:
+    config = changed(CONFIG, settings)
+    model, _ = prepared(tiny_model(), config)
+    policy = Policy(model, byte_tokenizer(), temperature=config.temperature)
+    seat = Seat(policy, Roles(by_step={"manage": policy}))
+    made = GroupGRPOTrainer(model, byte_tokenizer(), Early(turns=2), seat, config, folder, use_cpu=True)
+    made.current_gradient_accumulation_steps = 1
+    return made
+
+
+def beside(trainer: GroupGRPOTrainer, batch: Mapping[str, Any], rows: int) -> dict[str, Any]:
+    """The batch as it is learned from where another process has so many rows in this micro-batch, and learns."""
+    aligned, gather = dict(batch), trainer.accelerator.gather
+    trainer.accelerator.gather = lambda facts: torch.cat([facts, torch.tensor([[[rows, 1]]])])
+    trainer._align([aligned])
+    trainer.accelerator.gather = gather
+    return aligned
+
+
+@pytest.mark.parametrize("loss", ["dapo", "grpo", "dr_grpo"])
+def test_rows_added_for_another_processs_sake_change_no_gradient(tmp_path: Path, loss: str) -> None:
+    trainer = trainer_of(tmp_path, loss=loss)
+    alone = trainer._play([0, 1])[0]
+    norms = []
+    for batch in (alone, beside(trainer, alone, 3 * len(alone["episode"]))):
+        trainer.model.zero_grad()
+        trainer._compute_loss(trainer.model, dict(batch)).backward()
+        gradients = [p.grad for p in trainer.model.parameters() if p.grad is not None]
+        norms.append(torch.nn.utils.get_total_norm(gradients).item())
+    assert norms[0] > 0
+    assert norms[1] == pytest.approx(norms[0], rel=1e-5)
+
+
+def test_a_group_without_replies_takes_part_in_what_another_process_learns(tmp_path: Path) -> None:
+    trainer = trainer_of(tmp_path, kl=0.1)
+    silent = Group("a sample", [Rollout(Reward(0.0, {}), []) for _ in range(4)])
+    batch = trainer._rows(silent)
+    trainer._advantages([silent], [batch])
+    batch["num_items_in_batch"] = torch.tensor(30.0)
+    assert trainer._compute_loss(trainer.model, beside(trainer, batch, 5)).item() == 0.0
+
+
+def test_advantages_that_differ_by_rounding_alone_are_none() -> None:
+    trainer = SimpleNamespace(
+        args=SimpleNamespace(device="cpu"), accelerator=SimpleNamespace(reduce=lambda tensor, _: tensor)
+    )
+    alike = {"advantages": torch.full((3, 7), -0.1), "completion_mask": torch.ones(3, 7)}
+    alike["advantages"][0, 0] += 1e-8
+    WithCritic._whiten(trainer, [alike])
+    assert not alike["advantages"].any()
+    mask = torch.tensor([[1.0, 1.0, 0.0]])
+    differing = {"advantages": torch.tensor([[3.0, 1.0, 0.0]]), "completion_mask": mask}
+    WithCritic._whiten(trainer, [differing])
+    assert differing["advantages"].tolist() == [[1.0, -1.0, 0.0]]
 
 
 def test_another_sample_is_drawn_for_a_group_without_variance(tmp_path: Path) -> None:

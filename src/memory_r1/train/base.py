@@ -62,6 +62,13 @@ def load_folder(folder: Path | str, dtype: torch.dtype) -> tuple[PreTrainedModel
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise WeightsMissing(f"the model {folder} cannot be loaded: {reason}") from error
+    text = model.config.get_text_config()
+    windows = set(getattr(text, "layer_types", None) or ["full_attention"]) != {"full_attention"}
+    if windows or getattr(text, "sliding_window", None) or getattr(text, "attn_logit_softcapping", None):
+        raise InvalidInput(
+            f"the model {folder} attends by windows or caps its attention, which training does not compute; take one "
+            "whose layers all attend to everything, such as SmolLM2, Llama or Qwen2.5"
+        )
     if not tokenizer.chat_template:
         raise InvalidInput(f"the tokenizer of {folder} has no chat template; train an instruct model")
     return model, tokenizer

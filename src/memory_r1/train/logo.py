@@ -42,7 +42,9 @@ class LoGoTrainer(GroupGRPOTrainer):
                 local_weight=settings.local_weight,
                 scale=self.config.scale,
             )
-            batch["advantages"] = shared_N(credit.all_E, batch["episode"])
+            varied_E = [len(set(group.rewards)) > 1] * G + [one.varied for one in group.local for _ in one.rollouts]
+            teaching_E = torch.tensor(varied_E, device=self.args.device)
+            batch["advantages"] = shared_N(credit.all_E * teaching_E, batch["episode"])
 
     def _align(self, batches: Sequence[dict[str, Any]]) -> None:
         """Leave out replies without an advantage, and put those to the same prompt side by side."""
@@ -64,9 +66,7 @@ class LoGoTrainer(GroupGRPOTrainer):
         before = torch.zeros((), device=self.args.device)
         passes = list(_passes(inputs, self.config.logo.rows))
         for number, part in enumerate(passes, 1):
-            # "dapo" divides by the step's tokens, the others by the rows that they are given: by all there were, here.
-            share = 1.0 if self.loss_type == "dapo" else len(part["episode"]) / inputs["rows"]
-            loss = super()._compute_loss(model, part) * share
+            loss = super()._compute_loss(model, part)
             if number < len(passes):
                 self.accelerator.backward(loss)
                 before += loss.detach()

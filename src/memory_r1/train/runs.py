@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -92,13 +94,27 @@ class Run:
         """(the checkpoint to go on from, its step), after what came later was taken out of the logs."""
         checkpoint = self.last_checkpoint()
         step = _step_of(checkpoint) if checkpoint else 0
+        for begun in self.checkpoints.glob("checkpoint-*"):
+            if not (begun / COMPLETE).is_file():  # it would count as one of those to keep, in place of a whole one
+                shutil.rmtree(begun, ignore_errors=True)
         for name in (METRICS, TRANSCRIPTS):
             path = self.folder / name
             if path.exists():
                 kept = [line + "\n" for line in whole_lines(path) if int(json.loads(line)["step"]) <= step]
-                with self._writing():
-                    path.write_text("".join(kept), encoding="utf-8", newline="\n")
+                self._replace(path, "".join(kept))
         return checkpoint, step
+
+    def _replace(self, path: Path, text: str) -> None:
+        """Whole or not at all, and by one process without harm to another that does the same."""
+        if path.read_text(encoding="utf-8") == text:
+            return
+        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        with self._writing():
+            try:
+                partial.write_text(text, encoding="utf-8", newline="\n")
+                partial.replace(path)
+            finally:
+                partial.unlink(missing_ok=True)
 
     def log(self, step: int, metrics: Mapping[str, Any]) -> None:
         self._append(METRICS, [{"step": step, **_finite(metrics)}])

@@ -12,6 +12,7 @@ As in Memory-R1 the facts of a turn are not the policy's to find: they are extra
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -211,6 +212,8 @@ def answer_samples(
             for question in data.questions if unanswerable else data.answerable:
                 if question.dialogue == dialogue.id:
                     hits = retrieve(question.text, bank, SCOPE, k)
+                    if not hits:  # the product answers by itself then
+                        continue
                     memories = tuple(known_of(hit.entry, writers) for hit in hits)
                     tells = (i for i, one in enumerate(memories) if not set(one.turns).isdisjoint(question.evidence))
                     supporting = tuple(tells) if question.answerable else ()  # else evidence tells of something alike
@@ -346,7 +349,7 @@ def write_samples(path: Path, samples: Iterable[Sample]) -> int:
 
 def write_lines(path: Path, states: Iterable[Mapping[str, Any]]) -> int:
     """JSON lines; returns how many. The file appears whole or not at all: CheckpointFailed then says why."""
-    partial, count = path.with_name(path.name + ".partial"), 0
+    partial, count = path.with_name(f"{path.name}.{os.getpid()}.partial"), 0  # processes may write the same
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("w", encoding="utf-8") as file:

@@ -132,6 +132,7 @@ class GroupGRPOTrainer(Guarded, GRPOTrainer):  # type: ignore[misc]
         most = self.accelerator.gather(torch.tensor([facts], device=self.args.device)).amax(dim=0).tolist()
         for one, (rows, active) in zip(batches, most, strict=True):
             one["active"] = bool(active)
+            one.setdefault("rows", len(one["episode"]))
             missing = rows - len(one["episode"])
             if active and missing:
                 one |= {
@@ -162,14 +163,15 @@ class GroupGRPOTrainer(Guarded, GRPOTrainer):  # type: ignore[misc]
             "episode": torch.tensor([g for _, g in rows], dtype=torch.long),
         }
         batch = {name: tensor.to(self.args.device) for name, tensor in batch.items()}
-        if self.engine is not None and rows:
-            sampled = batch["old_per_token_logps"]
-            with torch.no_grad():
-                batch["old_per_token_logps"] = self._score(self.model, batch)[0]
+        sampled = batch["old_per_token_logps"]
+        if self.engine is not None:
+            if rows:
+                with torch.no_grad():
+                    batch["old_per_token_logps"] = self._score(self.model, batch)[0]
             most = self.vllm_importance_sampling_clip_max
             batch["importance_sampling_ratio"] = importance_BT(batch["old_per_token_logps"], sampled, most)
-        if (self.beta or self.kl_in_reward) and rows:
-            batch["ref_per_token_logps"] = self._reference(batch)
+        if self.beta or self.kl_in_reward:  # without rows, too: another process may have some in this micro-batch
+            batch["ref_per_token_logps"] = self._reference(batch) if rows else torch.zeros_like(sampled)
         return batch
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
@@ -195,7 +197,8 @@ class GroupGRPOTrainer(Guarded, GRPOTrainer):  # type: ignore[misc]
                 kl_B = ((batch["old_per_token_logps"] - batch["ref_per_token_logps"]) * batch["completion_mask"]).sum(1)
                 rewards_BG = rewards_BG.index_add(1, batch["episode"], -self.kl_in_reward * kl_B[None])
             advantages_BG, _ = grpo_advantages_BG(rewards_BG, scale=self.config.scale)
-            batch["advantages"] = advantages_BG[0][batch["episode"]]
+            # Scaled, the divergence alone would weigh as much as rewards that differ.
+            batch["advantages"] = advantages_BG[0][batch["episode"]] * group.varied
 
     # -- the update -----------------------------------------------------------------------------------------------
 
@@ -244,7 +247,9 @@ class GroupGRPOTrainer(Guarded, GRPOTrainer):  # type: ignore[misc]
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         """TRL's loss; for a group that teaches nothing a zero that no model stands behind."""
         if inputs["active"]:
-            return super()._compute_loss(model, inputs)
+            # "dapo" divides by the step's tokens, the others by the rows that they are given: by the group's own, here.
+            share = 1.0 if self.loss_type == "dapo" else len(inputs["episode"]) / max(1, inputs["rows"])
+            return super()._compute_loss(model, inputs) * share
         if self.accelerator.num_processes == 1:
             return torch.zeros((), device=self.args.device, requires_grad=True)
         return score_group(model, [0], [[0]]).logp_GT.sum() * 0  # a step's last backward pass shares its gradients
@@ -301,16 +306,20 @@ class WithCritic(GRPOTrainer):  # type: ignore[misc]
                 batch["advantages"] = torch.zeros_like(batch["advantages"])
 
     def _whiten(self, batches: Sequence[dict[str, Any]]) -> None:
-        """Mean 0 and deviation 1 over all tokens of the step, on all processes."""
-        sums = torch.zeros(3, device=self.args.device)
+        """Mean 0, deviation 1 over all tokens of the step, on all processes; 0 where rounding is all that differs."""
+        sums = torch.zeros(2, device=self.args.device)
         for batch in batches:
-            advantages_BT, mask_BT = batch["advantages"], batch["completion_mask"]
-            sums += torch.stack([mask_BT.sum(), advantages_BT.sum(), (advantages_BT**2).sum()])
-        count, total, squares = self.accelerator.reduce(sums, "sum")
-        mean = total / count.clamp(min=1)
-        scale = torch.rsqrt((squares / count.clamp(min=1) - mean**2).clamp(min=1e-8))
+            sums += torch.stack([batch["completion_mask"].sum(), batch["advantages"].sum()])
+        count, total = self.accelerator.reduce(sums, "sum")
+        mean, squares = total / count.clamp(min=1), torch.zeros((), device=self.args.device)
         for batch in batches:
-            batch["advantages"] = (batch["advantages"] - mean) * scale * batch["completion_mask"]
+            batch["advantages"] = (batch["advantages"] - mean) * batch["completion_mask"]
+            squares += (batch["advantages"] ** 2).sum()
+        variance = self.accelerator.reduce(squares, "sum") / count.clamp(min=1)
+        differ = variance > 1e-6 * mean**2 + 1e-12
+        scale = torch.where(differ, torch.rsqrt(variance.clamp(min=1e-8)), torch.zeros_like(variance))
+        for batch in batches:
+            batch["advantages"] = batch["advantages"] * scale
 
     def _values(self, batch: Mapping[str, Tensor]) -> Tensor:
         """The critic's value before each token of each reply, (B, T)."""
