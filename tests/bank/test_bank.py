@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -668,6 +670,7 @@ def test_a_purge_whose_traces_could_not_be_erased_can_be_repeated(tmp_path: Path
     path = tmp_path / "m.db"
     with MemoryBank(path, embedder=HashEmbedder()) as bank:
         (entry_id, *_) = (add(bank, f"Ann knows {MARKER}"), add(bank, "Ann has a cat"))
+        bank._db.execute("PRAGMA busy_timeout=50")  # not a minute
         reader = sqlite3.connect(path, isolation_level=None)
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM entry").fetchone()
@@ -677,6 +680,50 @@ def test_a_purge_whose_traces_could_not_be_erased_can_be_repeated(tmp_path: Path
         assert bank.purge(entry_id=entry_id) == 0
         assert MARKER.encode() not in bytes_of(path)
         assert [one.kind for one in bank.log()] == ["ADD", "ADD", "PURGE"]
+
+
+KILLED_PURGE = """
+import os, sys
+from memory_r1.bank import MemoryBank
+from memory_r1.testing import HashEmbedder
+from memory_r1.types import Scope
+path, moment = sys.argv[1:]
+bank = MemoryBank(path, embedder=HashEmbedder())
+bank._db.set_trace_callback(lambda sql: os._exit(9) if sql.startswith(moment) else None)
+bank.purge(scope=Scope(user_id="ann"))
+"""
+
+
+@pytest.mark.parametrize("moment", ["VACUUM", "PRAGMA wal_checkpoint", "DELETE FROM meta"])
+def test_opening_the_bank_finishes_a_purge_that_was_killed(tmp_path: Path, moment: str) -> None:
+    path = tmp_path / "m.db"
+    with MemoryBank(path, embedder=HashEmbedder()) as bank:
+        add(bank, f"Ann knows {MARKER}")
+    assert subprocess.run([sys.executable, "-c", KILLED_PURGE, path, moment], check=False).returncode == 9
+    with MemoryBank(path, embedder=HashEmbedder()) as bank:
+        assert MARKER.encode() not in bytes_of(path)
+        assert [one.kind for one in bank.log()] == ["ADD", "PURGE"]
+        assert not schema.is_erasing(bank._db)
+
+
+def test_traces_that_another_process_still_reads_are_erased_when_the_bank_is_opened_next(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "m.db"
+    reader = sqlite3.connect(path, isolation_level=None)
+    with MemoryBank(path, embedder=HashEmbedder()) as bank:
+        entry_id = add(bank, f"Ann knows {MARKER}")
+        bank._db.execute("PRAGMA busy_timeout=50")  # not a minute
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM entry").fetchone()
+        with pytest.raises(BankBusy):
+            bank.purge(entry_id=entry_id)
+    with MemoryBank(path, embedder=HashEmbedder()) as bank:
+        assert "traces of what was purged are still in the file" in caplog.text
+        assert bank.count() == 0
+    reader.close()
+    MemoryBank(path, embedder=HashEmbedder()).close()
+    assert MARKER.encode() not in bytes_of(path)
 
 
 def test_an_import_decides_nothing_of_a_turn_that_is_waiting_here(bank: MemoryBank) -> None:

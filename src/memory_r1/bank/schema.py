@@ -6,6 +6,7 @@ docs/storage-format.md describes the tables for readers of the file.
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from contextlib import contextmanager
 from memory_r1.bank import filters
 from memory_r1.bank.rows import NoTime
 from memory_r1.errors import BankBusy, BankCorrupt, BankError, BankFull, BankTooNew, InvalidInput
+
+log = logging.getLogger(__name__)
 
 APPLICATION_ID = 0x4D52_3101  # "MR1" and a one: how `file` and we know a memory bank
 BUSY_SECONDS = 60.0
@@ -120,6 +123,7 @@ def connect(path: str) -> sqlite3.Connection:
             db.execute("PRAGMA synchronous=FULL")  # NORMAL loses acknowledged writes in a power cut
             filters.register(db)
             migrate(db, path)
+            finish_erasing(db, path)
         except BaseException:
             db.close()
             raise
@@ -166,10 +170,38 @@ def copy_to_memory(db: sqlite3.Connection) -> sqlite3.Connection:
     return copy
 
 
+def note_erasing(db: sqlite3.Connection) -> None:
+    """In the transaction that deletes: what it frees stays readable in the file until `erase_freed_pages`."""
+    db.execute("INSERT OR REPLACE INTO meta VALUES ('erasing', 'freed pages')")
+
+
+def is_erasing(db: sqlite3.Connection) -> bool:
+    """Whether something was purged whose traces in the file are still to be erased."""
+    return db.execute("SELECT 1 FROM meta WHERE key = 'erasing'").fetchone() is not None
+
+
 def erase_freed_pages(db: sqlite3.Connection, path: str) -> None:
     """Make deleted content unreadable: rewrite the file without free pages and empty the write-ahead log."""
     db.execute("VACUUM")
     if path != ":memory:":
         busy, _, _ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if busy:
-            raise BankBusy(f"purged, but another process still reads {path}: close it and purge again to empty the log")
+            raise BankBusy(
+                f"purged, but another process still reads {path}: close it, then purge again or open the bank anew "
+                "to empty the log"
+            )
+    db.execute("DELETE FROM meta WHERE key = 'erasing'")
+
+
+def finish_erasing(db: sqlite3.Connection, path: str) -> None:
+    """Erase what a purge freed that was cut short. Where the file is in use or full, it is left to the next opening."""
+    if not is_erasing(db):
+        return
+    db.execute("PRAGMA busy_timeout=0")  # another process at work is no reason to wait: it may be the one that purges
+    try:
+        with translated_errors(path):
+            erase_freed_pages(db, path)
+    except (BankBusy, BankFull) as error:
+        log.warning("%s: traces of what was purged are still in the file (%s)", path, error)
+    finally:
+        db.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000:.0f}")

@@ -666,6 +666,7 @@ class MemoryBank:
                 keys = purge_one(db, self._now(), entry_id)
             for key in keys:
                 self._recalled.pop(key, None)
+            schema.note_erasing(db)
         self._erase_freed()
         return len(keys)
 
@@ -675,6 +676,7 @@ class MemoryBank:
             for table in ("entry", "vector", "operation", "turn", "recall", "home"):
                 db.execute(f"DELETE FROM {table}")
             self._recalled.clear()
+            schema.note_erasing(db)
         self._erase_freed()
 
     def _erase_freed(self) -> None:
