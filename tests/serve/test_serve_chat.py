@@ -5,11 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -252,6 +255,20 @@ def test_a_model_in_the_process_streams_its_reply_as_it_is_made_and_stops_when_t
             with pytest.raises(openai.APIStatusError) as refused:
                 streamed(text, "eve")
             assert refused.value.status_code == status
+
+
+def test_a_stream_ends_where_what_was_said_cannot_be_kept(tmp_path: Path) -> None:
+    """The client is told so, and the model does not go on for nobody."""
+    llm = StreamingLLM()
+    llm.go.set()
+    inbox = tmp_path / "inbox.db"
+    memory = Memory(":memory:", llm=llm, embedder=HashEmbedder())
+    with serving(memory=memory, settings=replace(ME, inbox=inbox)) as client:
+        with closing(sqlite3.connect(inbox)) as damaged:
+            damaged.execute("DROP TABLE job")
+        refused = chat(client, "hello", stream=True, stream_options={"include_usage": True})
+        assert refused.status_code == 500
+        assert llm.stopped.wait(30)
 
 
 def test_a_memory_whose_model_cannot_chat_says_what_to_do() -> None:

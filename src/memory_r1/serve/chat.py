@@ -12,10 +12,10 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated, Any, Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, cast, runtime_checkable
 
 import httpx
 from fastapi import APIRouter, Header, Request
@@ -294,7 +294,11 @@ def chat_router(service: Service, upstream: Upstream, settings: ChatSettings) ->
         if reply.status_code < 400 and messages[-1]["role"] == "user" and question:
             said = service.memory.bank.now()
             turns = [Turn("user", piece, said) for piece in in_pieces(question)]
-            await service.workers.quick(service.put, Job(with_ids(turns), scope), wake=False)
+            try:
+                await service.workers.quick(service.put, Job(with_ids(turns), scope), wake=False)
+            except BaseException:
+                await _hang_up(reply)
+                raise
             return _Then(reply, service.inbox.wake)
         return reply
 
@@ -304,6 +308,15 @@ def chat_router(service: Service, upstream: Upstream, settings: ChatSettings) ->
         return await upstream.models(authorization_of(request))
 
     return router
+
+
+async def _hang_up(reply: Response) -> None:
+    """End a stream that nobody will read: what tells it goes on until its generator, once begun, is closed."""
+    if isinstance(reply, StreamingResponse):
+        stream = cast(AsyncGenerator[str | bytes, None], reply.body_iterator)
+        async for _ in stream:
+            break
+        await stream.aclose()
 
 
 class _Then(Response):
