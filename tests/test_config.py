@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from memory_r1.async_memory import AsyncMemory
 from memory_r1.config import parts_from_config
 from memory_r1.embed import OnnxEmbedder, OpenAIEmbedder
 from memory_r1.errors import InvalidInput, WeightsMissing
 from memory_r1.llm.embedded import EmbeddedLLM
 from memory_r1.llm.openai import OpenAILLM
-from memory_r1.memory import AsyncMemory, Memory
+from memory_r1.memory import Memory
 from memory_r1.weights import find
 
 KEY = "sk-very-secret-key"

@@ -25,9 +25,10 @@ LAYERS = (
     ("bank", "llm", "testing"),
     ("joining",),
     ("manager", "answer"),
-    ("items", "transfer", "config", "audit"),
+    ("items", "transfer", "config", "audit", "messages", "results"),
     ("migration",),
     ("memory",),
+    ("async_memory",),
     ("__init__",),
     ("bench", "formats", "demo", "scoped"),
     ("tools",),
@@ -92,10 +93,10 @@ def test_the_class_memory_loads_numpy_and_no_model_runtime() -> None:
 
 
 def test_names_that_load_at_first_use_are_those_of_the_modules_that_define_them() -> None:
-    from memory_r1 import answer, bank, manager, memory
+    from memory_r1 import answer, async_memory, bank, manager, memory
 
     assert memory_r1.Memory is memory.Memory
-    assert memory_r1.AsyncMemory is memory.AsyncMemory
+    assert memory_r1.AsyncMemory is async_memory.AsyncMemory
     assert memory_r1.MemoryBank is bank.MemoryBank
     assert memory_r1.ask is answer.ask
     assert memory_r1.remember is manager.remember

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from memory_r1.async_memory import AsyncMemory
 from memory_r1.errors import Conflict, EntryNotFound, InvalidInput, MissingScope, ModelUnavailable
 from memory_r1.flow import Usage
-from memory_r1.memory import AsyncMemory, Memory
+from memory_r1.memory import Memory
 from memory_r1.testing import HashEmbedder, ScriptedLLM
 from memory_r1.types import Logged, Prompt, Reply, Scope, Turn
 

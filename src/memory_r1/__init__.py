@@ -9,12 +9,19 @@ from memory_r1.types import Answer, Fact, Logged, MemoryEntry, Operation, Prompt
 
 if TYPE_CHECKING:
     from memory_r1.answer import ask
+    from memory_r1.async_memory import AsyncMemory
     from memory_r1.bank import MemoryBank
     from memory_r1.manager import remember
-    from memory_r1.memory import AsyncMemory, Memory
+    from memory_r1.memory import Memory
 else:
     # Whatever opens a bank needs numpy, which takes longer to import than all the rest: these load at first use.
-    _LATER = {"AsyncMemory": "memory", "Memory": "memory", "MemoryBank": "bank", "ask": "answer", "remember": "manager"}
+    _LATER = {
+        "AsyncMemory": "async_memory",
+        "Memory": "memory",
+        "MemoryBank": "bank",
+        "ask": "answer",
+        "remember": "manager",
+    }
 
     def __getattr__(name):
         if name not in _LATER:

@@ -5,15 +5,14 @@ Names, arguments and results follow Mem0's (1.x keywords and 2.x filters), so th
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar
+from typing import Any, Literal, Self
 
 import platformdirs
 
@@ -24,22 +23,20 @@ from memory_r1.bank.filters import split_scope
 from memory_r1.bank.quarantine import as_given, check_turn_id, released_turn
 from memory_r1.bank.rows import moment
 from memory_r1.bank.sqlite import MemoryBank, NewEntry
-from memory_r1.bank.writes import BY_HAND, check_text, clean
+from memory_r1.bank.writes import BY_HAND, check_text
 from memory_r1.dates import parse_time, zoned_time
 from memory_r1.embed import Embedder, default_embedder
 from memory_r1.errors import EntryNotFound, InvalidInput, Suspicious
 from memory_r1.flow import LLM, Roles, run
-from memory_r1.manager import UNREADABLE, remember
+from memory_r1.manager import remember
+from memory_r1.messages import Messages, turns_of
 from memory_r1.recall import fenced, without_recall
+from memory_r1.results import added, entry_dict, found_dict, held_dict, operation_dict
 from memory_r1.scrub import Scrubber
 from memory_r1.spans import Span, WatchedLLM, no_span
 from memory_r1.suspicion import suspicions
-from memory_r1.types import Answer, Logged, MemoryEntry, Provenance, Retrieved, Scope, Step, Turn
+from memory_r1.types import Answer, Logged, Provenance, Scope, Step, Turn
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
-Messages = str | Mapping[str, Any] | Turn | Sequence[Mapping[str, Any] | Turn]
 When = str | int | float | datetime
 OnSuspicion = Literal["allow", "flag", "quarantine"]
 _TO_DECIDE = Provenance(reason="to be decided")
@@ -546,59 +543,6 @@ class Memory:
                 yield bank
 
 
-def _awaited(method: Callable[Concatenate[Memory, P], T]) -> Callable[Concatenate[AsyncMemory, P], Awaitable[T]]:
-    async def call(self: AsyncMemory, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        import asyncio  # see flow.arun
-
-        return await asyncio.to_thread(method, self.memory, *args, **kwargs)
-
-    call.__doc__ = method.__doc__
-    call.__name__ = method.__name__
-    return call
-
-
-class AsyncMemory:
-    """Memory for async code: the same methods, awaited; each runs in a worker thread."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.memory = Memory(*args, **kwargs)
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Self:
-        made = cls.__new__(cls)
-        made.memory = Memory.from_config(config)
-        return made
-
-    add = _awaited(Memory.add)
-    add_many = _awaited(Memory.add_many)
-    scrubbed = _awaited(Memory.scrubbed)
-    remember_turns = _awaited(Memory.remember_turns)
-    update = _awaited(Memory.update)
-    delete = _awaited(Memory.delete)
-    delete_all = _awaited(Memory.delete_all)
-    undo = _awaited(Memory.undo)
-    purge = _awaited(Memory.purge)
-    reset = _awaited(Memory.reset)
-    search = _awaited(Memory.search)
-    answer = _awaited(Memory.answer)
-    context = _awaited(Memory.context)
-    get = _awaited(Memory.get)
-    get_all = _awaited(Memory.get_all)
-    history = _awaited(Memory.history)
-    quarantined = _awaited(Memory.quarantined)
-    release = _awaited(Memory.release)
-    discard = _awaited(Memory.discard)
-    export = _awaited(Memory.export)
-    import_ = _awaited(Memory.import_)
-    close = _awaited(Memory.close)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-
 def _embedded_llm(adapters: Mapping[Step, Path], untrained: bool) -> LLM:
     from memory_r1.adapters import playing  # these are slow to import, and only the default needs them
     from memory_r1.llm.embedded import EmbeddedLLM
@@ -612,67 +556,10 @@ def default_path() -> Path:
     return platformdirs.user_data_path("memory-r1", appauthor=False, ensure_exists=True) / "memory.db"
 
 
-# -- what goes in and out -----------------------------------------------------------------------------------------
-
-
-def turns_of(messages: Messages, time: datetime) -> list[Turn]:
-    """Messages as turns. A dict may carry "name" (the speaker), "timestamp" and "id".
-
-    System messages and those without text (calls of tools, pictures) are left out.
-    """
-    if isinstance(messages, (str, Mapping, Turn)):
-        messages = [{"role": "user", "content": messages}] if isinstance(messages, str) else [messages]
-    if not isinstance(messages, Sequence) or isinstance(messages, (bytes, bytearray)):
-        raise InvalidInput(f"messages must be a text, message dicts or Turns, not {type(messages).__name__}")
-    turns = []
-    for message in messages:
-        if isinstance(message, str):
-            message = {"role": "user", "content": message}
-        if isinstance(message, Mapping):
-            if message.get("role") == "system" or _says_nothing(message.get("content", "")):
-                continue
-            message = _turn_of(message, time)
-        if not isinstance(message, Turn):
-            raise InvalidInput(f"a message must be a dict with role and content, not {type(message).__name__}")
-        turns.append(_checked(message if message.time is not None else replace(message, time=time)))
-    if not turns:
-        raise InvalidInput("messages hold nothing to remember: give a text or user and assistant messages")
-    return turns
-
-
-def _says_nothing(content: object) -> bool:
-    """Whether a message has no text, as OpenAI's have it: a call of tools (null), or a picture alone."""
-    return content is None or (
-        isinstance(content, Sequence)
-        and not isinstance(content, str)
-        and all(isinstance(part, Mapping) and "text" not in part for part in content)
-    )
-
-
 def _check_question(text: object) -> None:
     if isinstance(text, str) and not text.strip():
         raise InvalidInput("the question is empty: say what to look for")
     check_text(text)
-
-
-def _turn_of(message: Mapping[str, Any], time: datetime) -> Turn:
-    content = message.get("content")
-    if isinstance(content, Sequence) and not isinstance(content, str):  # OpenAI's list of parts: the text ones
-        content = "\n".join(clean(part["text"]) for part in content if isinstance(part, Mapping) and "text" in part)
-    if not isinstance(content, str):
-        raise InvalidInput('a message needs "content" with its text: {"role": "user", "content": "…"}')
-    speaker = message.get("name") or message.get("role") or "user"
-    said = time if message.get("timestamp") is None else message["timestamp"]
-    return Turn(speaker, content, said, message.get("id"))
-
-
-def _checked(turn: Turn) -> Turn:
-    check_text(turn.text)
-    for name, value in (("name or role", turn.speaker), ("id", "" if turn.id is None else turn.id)):
-        if not isinstance(value, str) or not value.isprintable():
-            raise InvalidInput(f"a message's {name} must be a string of printable characters, not {value!a:.80}")
-    check_turn_id(turn.id)
-    return turn if turn.time is None else replace(turn, time=zoned_time(turn.time))
 
 
 def how_many(limit: int | None, top_k: int | None, default: int, name: str = "top_k") -> int:
@@ -680,82 +567,3 @@ def how_many(limit: int | None, top_k: int | None, default: int, name: str = "to
     if isinstance(k, bool) or not isinstance(k, int) or k < 1:
         raise InvalidInput(f"{name} must be a whole number from 1, not {k!r}")
     return min(k, 2**31)
-
-
-def added(logged: Sequence[Logged], scrubbed: Mapping[str, int] | None = None) -> dict[str, Any]:
-    results = []
-    for item in logged:
-        result: dict[str, Any] = {"id": item.entry_id, "memory": _text(item), "event": item.kind, "operation": item.id}
-        if item.kind in ("UPDATE", "DELETE") and item.before:
-            result["previous_memory"] = item.before["text"]
-        if item.provenance.reason:
-            result["reason"] = item.provenance.reason
-        if item.provenance.flags:
-            result["flags"] = list(item.provenance.flags)
-        results.append(result)
-    done = {"results": results, "unreadable": sum(item.provenance.reason in UNREADABLE for item in logged)}
-    return {**done, "scrubbed": dict(scrubbed)} if scrubbed else done
-
-
-def _text(logged: Logged) -> str | None:
-    if logged.kind == "NOOP":
-        return logged.fact.text if logged.fact else None
-    state = logged.after or logged.before
-    return state["text"] if state else None
-
-
-def entry_dict(entry: MemoryEntry) -> dict[str, Any]:
-    return {
-        "id": entry.id,
-        "memory": entry.text,
-        "hash": hashlib.md5(entry.text.encode(), usedforsecurity=False).hexdigest(),
-        "metadata": dict(entry.metadata) or None,
-        "created_at": entry.created_at.isoformat(),
-        "updated_at": entry.updated_at.isoformat(),
-        "event_time": entry.event_time.isoformat() if entry.event_time else None,
-        "expiration_date": entry.expires_at.isoformat() if entry.expires_at else None,
-        "speaker": entry.speaker,
-        **({"turn_id": entry.kept_turn} if entry.kept_turn is not None else {}),
-        **entry.scope.ids,
-    }
-
-
-def found_dict(found: Retrieved) -> dict[str, Any]:
-    return {**entry_dict(found.entry), "score": round(found.score, 6), "similarity": round(found.similarity, 6)}
-
-
-def operation_dict(logged: Logged) -> dict[str, Any]:
-    how: Provenance = logged.provenance
-    return {
-        "id": logged.id,
-        "memory_id": logged.entry_id,
-        "event": logged.kind,
-        "old_memory": logged.before["text"] if logged.before else None,
-        "new_memory": logged.after["text"] if logged.after and logged.kind != "DELETE" else None,
-        "created_at": logged.time.isoformat(),
-        "is_deleted": logged.kind == "DELETE",
-        "fact": logged.fact.text if logged.fact else None,
-        "turn_id": how.turn_id,
-        "model": how.model,
-        "adapter": how.adapter,
-        "prompt_version": how.prompt_version,
-        "logprob": how.logprob,
-        "reason": how.reason,
-        "undoes": logged.undoes,
-        "flags": list(how.flags),
-    }
-
-
-def held_dict(held: Logged) -> dict[str, Any]:
-    """What is kept apart."""
-    assert held.after is not None
-    assert held.scope is not None
-    return {
-        "id": held.entry_id,
-        "memory": held.after["text"],
-        "flags": list(held.provenance.flags),
-        "speaker": held.after["speaker"],
-        "metadata": held.after["metadata"] or None,
-        "created_at": held.time.isoformat(),
-        **held.scope.ids,
-    }

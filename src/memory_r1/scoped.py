@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from memory_r1.memory import Memory, Messages, operation_dict
+from memory_r1.memory import Memory
+from memory_r1.messages import Messages
+from memory_r1.results import operation_dict
 from memory_r1.types import Answer, Scope
 
 

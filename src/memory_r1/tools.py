@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from memory_r1.memory import entry_dict, how_many
+from memory_r1.memory import how_many
 from memory_r1.recall import fence
+from memory_r1.results import entry_dict
 from memory_r1.scoped import ScopedMemory
 
 LONGEST = 2_000

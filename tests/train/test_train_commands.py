@@ -14,7 +14,8 @@ from memory_r1.flow import run
 from memory_r1.llm.embedded import EmbeddedLLM
 from memory_r1.llm.gguf import adapter_name
 from memory_r1.manager import decide_and_apply
-from memory_r1.memory import Memory, operation_dict
+from memory_r1.memory import Memory
+from memory_r1.results import operation_dict
 from memory_r1.testing import HashEmbedder
 from memory_r1.types import Fact, Message, Prompt, Scope, Turn
 from memory_r1.weights import find

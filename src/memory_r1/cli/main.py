@@ -56,7 +56,7 @@ from memory_r1.cli.serve import keys, serve
 from memory_r1.cli.train import train
 from memory_r1.cli.train_run import runs
 from memory_r1.errors import EntryNotFound, InvalidInput
-from memory_r1.memory import added, entry_dict, operation_dict
+from memory_r1.results import added, entry_dict, operation_dict
 from memory_r1.types import Logged, Scope, Turn
 
 

@@ -20,7 +20,7 @@ from memory_r1.cli.options import (
     whose_or_all,
 )
 from memory_r1.cli.output import Group, in_one_line, plain, result_line, show
-from memory_r1.memory import held_dict
+from memory_r1.results import held_dict
 from memory_r1.suspicion import REASONS
 
 

@@ -17,7 +17,8 @@ from memory_r1.audit import audit
 from memory_r1.bank.writes import check_metadata
 from memory_r1.dates import parse_time, zoned_time
 from memory_r1.errors import BadFilter
-from memory_r1.memory import added, entry_dict, found_dict, held_dict, operation_dict, turns_of
+from memory_r1.messages import turns_of
+from memory_r1.results import added, entry_dict, found_dict, held_dict, operation_dict
 from memory_r1.serve import schemas
 from memory_r1.serve.guard import Caller, caller_of
 from memory_r1.serve.refusals import Json, Refusal

@@ -14,7 +14,8 @@ from anyio import CapacityLimiter, to_thread
 
 from memory_r1.errors import MemoryR1Error, ModelError, ModelRefused
 from memory_r1.flow import Usage
-from memory_r1.memory import Memory, added
+from memory_r1.memory import Memory
+from memory_r1.results import added
 from memory_r1.serve.inbox import Inbox, Job, with_ids
 from memory_r1.serve.metrics import Metrics
 from memory_r1.serve.refusals import Refusal, refusal_of
