@@ -150,18 +150,31 @@ def play(make: Callable[[], Flow[Reward]], count: int, llm: LLM, step: Step) -> 
 def played(episodes: Sequence[Flow[Reward]], llm: LLM, step: Step) -> list[Rollout]:
     """These episodes in lockstep, with the exchanges of the step that is trained."""
     exchanges: list[list[Exchange]] = [[] for _ in episodes]
-    flows = [observed(episode, step, into) for episode, into in zip(episodes, exchanges, strict=True)]
+
+    def noted(into: list[Exchange]) -> Callable[[Prompt, Reply], None]:
+        return lambda prompt, reply: into.append(Exchange(prompt, reply)) if prompt.step == step else None
+
+    flows = [watched(episode, after=noted(into)) for episode, into in zip(episodes, exchanges, strict=True)]
     return [Rollout(*one) for one in zip(run_batch(flows, llm), exchanges, strict=True)]
 
 
-def observed(flow: Flow[T], step: Step, into: list[Exchange]) -> Flow[T]:
-    """The same flow, whose exchanges of one step are noted."""
+def _unwatched(*_: object) -> None:
+    """Nobody is told."""
+
+
+def watched(
+    flow: Flow[T],
+    *,
+    before: Callable[[Prompt], None] = _unwatched,
+    after: Callable[[Prompt, Reply], None] = _unwatched,
+) -> Flow[T]:
+    """The same flow; somebody is told of each prompt before it is answered, and of its reply after."""
     try:
         prompt = next(flow)
         while True:
+            before(prompt)
             reply = yield prompt
-            if prompt.step == step:
-                into.append(Exchange(prompt, reply))
+            after(prompt, reply)
             prompt = flow.send(reply)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from memory_r1.answer import RETRIEVED
 from memory_r1.bank import MemoryBank
@@ -24,7 +24,7 @@ from memory_r1.embed import Embedder
 from memory_r1.flow import LLM, Flow
 from memory_r1.manager import RELATED
 from memory_r1.train.config import LogoSettings
-from memory_r1.train.episodes import Group, played, remembering, rewarded
+from memory_r1.train.episodes import Group, played, remembering, rewarded, watched
 from memory_r1.train.rewards import Reward, RewardConfig
 from memory_r1.train.samples import (
     GUARDED,
@@ -43,9 +43,8 @@ from memory_r1.train.samples import (
     told_by,
     written_by,
 )
-from memory_r1.types import Fact, Logged, Step, Turn
+from memory_r1.types import Fact, Logged, Prompt, Step, Turn
 
-T = TypeVar("T")
 _PLAIN = RewardConfig()
 
 
@@ -117,21 +116,14 @@ def _all_turns(heard: Sequence[Heard], bank: MemoryBank, related: int, see: See 
     for place, one in enumerate(heard):
         turn = remembering(one.turn, one.facts, bank, related)
         if see is not None:
-            turn = _announced(turn, place, bank, see)
+            turn = watched(turn, before=_decisions(see, place, bank))
         logged += yield from turn
     return logged
 
 
-def _announced(flow: Flow[T], place: int, bank: MemoryBank, see: See) -> Flow[T]:
-    """The same flow, of whose decisions `see` is told before they are made."""
-    try:
-        prompt = next(flow)
-        while True:
-            if prompt.step == "manage":
-                see(place, bank)
-            prompt = flow.send((yield prompt))
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]
+def _decisions(see: See, place: int, bank: MemoryBank) -> Callable[[Prompt], None]:
+    """Tells `see` of those prompts that ask for a decision."""
+    return lambda prompt: see(place, bank) if prompt.step == "manage" else None
 
 
 def alternative_episode(
