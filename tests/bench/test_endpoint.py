@@ -99,6 +99,25 @@ def test_a_model_that_failed_is_not_the_failure_of_the_system_that_asked(
         endpoint.check()
 
 
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_neither_is_one_that_breaks_or_is_overloaded(endpoint: Endpoint, model: ScriptedChat, status: int) -> None:
+    model.chat = lambda _: {"error": {"code": status, "message": "slot unavailable"}}  # type: ignore[method-assign]
+    assert post(endpoint, "chat/completions", {"messages": []}).status_code == status
+    with pytest.raises(ModelUnavailable, match=f"answered {status}: slot unavailable"):
+        endpoint.check()
+
+
+def test_nor_is_an_embedder_that_breaks(endpoint: Endpoint) -> None:
+    class Broken(HashEmbedder):
+        def embed(self, texts: Any, query: bool = False) -> Any:
+            raise RuntimeError(f"onnxruntime: bad allocation for {texts}, {query}")
+
+    endpoint.embedder = Broken()
+    assert post(endpoint, "embeddings", {"input": "tea"}).status_code == 503
+    with pytest.raises(RuntimeError, match="bad allocation"):
+        endpoint.check()
+
+
 def fails(_: Mapping[str, Any]) -> dict[str, Any]:
     raise ModelUnavailable("out of memory")
 

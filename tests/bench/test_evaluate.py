@@ -20,7 +20,7 @@ from memory_r1.bench.systems.ours import MemoryR1
 from memory_r1.bench.systems.plain import FullContext, NoMemory
 from memory_r1.bench.systems.rag import Rag
 from memory_r1.errors import InvalidInput
-from memory_r1.flow import Roles
+from memory_r1.flow import LLM, Roles
 from memory_r1.testing import HashEmbedder, ScriptedLLM
 from memory_r1.types import Prompt, Reply, Turn
 
@@ -169,20 +169,37 @@ def test_a_line_that_was_cut_off_is_made_again(tmp_path: Path) -> None:
     assert len(path.read_text().splitlines()) == 3
 
 
-def test_reading_goes_on_after_the_last_turn_that_was_remembered(tmp_path: Path) -> None:
-    stopping = Interrupted(2)
-    system = MemoryR1(stopping, HashEmbedder(), tmp_path / "banks")
+def sitting(folder: Path, llm: LLM) -> dict[str, Any]:
+    roles = Roles(llm)
+    system = MemoryR1(roles, HashEmbedder(), folder / "banks")
+    try:
+        return evaluate(system, TOY, ScriptedLLM(model), folder, config(), meter=lambda: dict(roles.usage))
+    finally:
+        system.close()
+
+
+@pytest.mark.parametrize(("noted", "turns"), [(True, 3), (False, 1)])
+def test_reading_goes_on_after_the_last_turn_that_was_remembered(noted: bool, turns: int, tmp_path: Path) -> None:
+    """And costs what both sittings spent; where the first left no note of it, the figures are those of the rest."""
     with pytest.raises(KeyboardInterrupt):
-        evaluate(system, TOY, ScriptedLLM(model), tmp_path, config())
-    system.close()
+        sitting(tmp_path, Interrupted(2))
+    if not noted:
+        (tmp_path / "reading.json").unlink()
     llm = ScriptedLLM(model)
-    system = MemoryR1(llm, HashEmbedder(), tmp_path / "banks")
-    result = evaluate(system, TOY, ScriptedLLM(model), tmp_path, config())
-    system.close()
-    read = result["read"]["d1"]
+    read = sitting(tmp_path, llm)["read"]["d1"]
     assert read["operations"]["ADD"] == 3
     assert sum(prompt.step == "extract" for prompt in llm.prompts) == 1
-    assert (read["remembered_before"], read["turns"]) == (2, 1)  # so that what a turn costs is told of the rest
+    assert (read["remembered_before"], read["turns"], read["uncounted"]) == (2, turns, 3 - turns)
+    assert read["tokens"]["extract"]["calls"] == turns
+    assert not (tmp_path / "reading.json").exists()
+
+
+def test_a_result_names_the_code_of_every_sitting(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(FullContext(), TOY, Interrupted(1), tmp_path, config())
+    (commit,) = json.loads((tmp_path / "commits.json").read_text())
+    (tmp_path / "commits.json").write_text('["an older one"]')
+    assert evaluate(FullContext(), TOY, ScriptedLLM(model), tmp_path, config())["commits"] == ["an older one", commit]
 
 
 def test_a_folder_holds_one_run(tmp_path: Path) -> None:
@@ -348,7 +365,9 @@ def test_what_was_refused_as_too_long_was_not_read(tmp_path: Path) -> None:
 
 def test_a_reply_that_says_nothing_does_not_abstain(tmp_path: Path) -> None:
     evaluate(NoMemory(), TOY, ScriptedLLM(lambda _: ""), tmp_path, config())
-    assert [record["scores"].get("abstained") for record in read_records(tmp_path)] == [None, None, 0.0]
+    records = read_records(tmp_path)
+    assert [record["scores"].get("abstained") for record in records] == [None, None, 0.0]
+    assert {(record["answer"], record["known"]) for record in records} == {("", True)}
 
 
 def test_a_dialogue_may_have_any_name(tmp_path: Path) -> None:

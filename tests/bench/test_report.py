@@ -292,6 +292,52 @@ def test_a_judges_grades_stand_in_tables_and_records_with_its_name(folders: list
     assert {table.title: table.rows for table in report.tables(runs)}["Over all questions"][2][6] == "100.0 of 1"
 
 
+def test_grades_of_two_judges_stand_in_no_table_together(folders: list[Path]) -> None:
+    for folder, name in zip(folders, ("Big-9B", "Small-1B", "Small-1B"), strict=True):
+        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        result["judge"] = {"judge_lenient": name}
+        (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    with pytest.raises(InvalidInput, match=r"were graded by two judges \(Big-9B; Small-1B\)"):
+        report.load(folders)
+    assert len(report.load(folders[1:])) == 2
+
+
+def test_what_a_servers_numbers_stand_for_tells_adapters_apart(folders: list[Path]) -> None:
+    for folder, file in zip(folders, ("first/answer.gguf", "second/answer.gguf", "second/answer.gguf"), strict=True):
+        change(folder / "result.json", about={"adapters": ["answer=2"], "lora": f"2 is {file}"})
+    assert (
+        "Not the same adapters: answer=2: 2 is first/answer.gguf (memory-r1, untrained); "
+        "answer=2: 2 is second/answer.gguf (RAG, hybrid, turns / full context)."
+    ) in report.about(report.load(folders))
+
+
+def test_what_reading_cost_says_where_an_interrupted_sitting_is_in_no_figure(folders: list[Path]) -> None:
+    result = json.loads((folders[0] / "result.json").read_text(encoding="utf-8"))
+    first = next(iter(result["read"].values()))
+    first["uncounted"] = 5
+    (folders[0] / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    turns = sum(one["turns"] for one in result["read"].values())
+    assert report.tokens_a_turn(report.load(folders)[0]) == f"575 (last {turns} turns)"
+
+
+def test_a_run_that_went_on_by_other_code_is_told(folders: list[Path]) -> None:
+    result = json.loads((folders[0] / "result.json").read_text(encoding="utf-8")) | {"commits": ["1a2b", "3c4d"]}
+    (folders[0] / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    assert "memory-r1, untrained went on by other code: commits 1a2b, 3c4d." in report.about(report.load(folders))
+
+
+def test_another_file_with_the_same_questions_is_refused(folders: list[Path], tmp_path: Path) -> None:
+    data = open_dataset(f"locomo:{tmp_path / 'locomo.json'}")
+    for folder in folders:
+        change(folder / "result.json", source=data.source.replace("locomo.json", "renamed.json"))
+    assert report.content(report.load(folders), data)["questions"]
+    for folder in folders:
+        change(folder / "result.json", source="locomo.json (sha256 0123456789abcdef)")
+    for given in (report.content, report.tables):
+        with pytest.raises(InvalidInput, match=r"was run on locomo\.json \(sha256 0123456789abcdef\), not on"):
+            given(report.load(folders), data)
+
+
 def test_a_question_is_shown_with_the_gold_answer_that_it_was_scored_by(folders: list[Path], tmp_path: Path) -> None:
     talks = report_runs.dialogues()
     talks[0]["qa"][1]["answer"] = "another gold answer"

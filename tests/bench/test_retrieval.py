@@ -88,7 +88,7 @@ def test_the_result_has_every_figure_by_hand(data: Dataset, tmp_path: Path) -> N
         "temporal": dict.fromkeys(("5", "10", "30", "60"), 0.0),
         "single-hop": dict.fromkeys(("5", "10", "30", "60"), 1.0),
     }
-    assert everywhere["interval_95"]["10"] == (0.5, 1.0)  # of three dialogues the gold turns are drawn
+    assert (everywhere["interval_95"]["10"], everywhere["resampled"]) == ((0.5, 1.0), "gold turn")  # of 3 dialogues
     assert result["all"]["vector"]["recall"]["10"] == 1.0  # six turns are all among the first ten
     assert result["test"]["hybrid"]["questions"] == 3
     assert [(goal["value"], goal["goal"], goal["met"]) for goal in result["goals"]] == [(1.0, 0.7, True)] * 2

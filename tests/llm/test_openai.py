@@ -43,10 +43,20 @@ class Server:
     def __init__(self) -> None:
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
+        self.loras: tuple[int, Any] = 404, {}
         self.answer: Callable[[dict[str, Any]], Any] = lambda _: completion()
         server = self
 
         class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                assert self.path == "/lora-adapters"
+                status, content = server.loras
+                data = json.dumps(content).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 server.bodies.append(body)
@@ -153,6 +163,16 @@ def test_a_step_is_played_by_the_adapter_that_llama_cpp_numbers_and_the_others_b
         ("m", [{"id": 2, "scale": 1.0}], "2"),
         ("m", [], None),
     ]
+
+
+def test_the_files_behind_llama_cpps_numbers_are_told_without_the_machines_paths(
+    server: Server, llm: OpenAILLM
+) -> None:
+    assert llm.lora_files() == {}  # a server that numbers none
+    server.loras = 200, [{"id": 0, "path": "/home/ann/runs/first/answer.gguf", "scale": 0.0}]
+    assert llm.lora_files() == {0: "first/answer.gguf"}
+    server.loras = 200, {"status": "another program's page"}
+    assert llm.lora_files() == {}
 
 
 def test_log_probabilities_and_token_ids_are_kept_where_the_server_gives_them(server: Server, llm: OpenAILLM) -> None:

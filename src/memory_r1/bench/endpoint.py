@@ -17,7 +17,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from memory_r1.embed import Embedder
-from memory_r1.errors import MemoryR1Error
+from memory_r1.errors import ModelUnavailable
 from memory_r1.flow import Usage
 from memory_r1.replies import json_object, whole_objects
 
@@ -39,7 +39,7 @@ class Endpoint:
         self.model, self.embedder, self.name = model, embedder, name
         self.usage = {"chat": Usage(), "embed": Usage()}
         self.refused = 0
-        self.failed: MemoryR1Error | None = None
+        self.failed: Exception | None = None
         self._lock = threading.Lock()
         endpoint = self
 
@@ -72,7 +72,10 @@ class Endpoint:
         self.close()
 
     def chat(self, body: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
-        """(status, reply). A tool that must be called is asked for by a schema, since a small model forgets to."""
+        """(status, reply). A tool that must be called is asked for by a schema, since a small model forgets to.
+
+        What the model refuses (a 4xx) is the caller's; where it is overloaded or breaks, the model failed.
+        """
         if body.get("stream"):
             return 400, _error(400, "this endpoint does not stream; send stream: false")
         asked = {**body, "max_tokens": body.get("max_tokens") or body.get("max_completion_tokens") or DEFAULT_REPLY}
@@ -92,7 +95,10 @@ class Endpoint:
             self._count("chat", reply.get("usage") or {})
         if "error" in reply:
             code = reply["error"].get("code")
-            return (code if isinstance(code, int) and 400 <= code < 600 else 500), reply
+            status = code if isinstance(code, int) and 400 <= code < 600 else 500
+            if status == 429 or status >= 500:
+                self.failed = ModelUnavailable(f"the model answered {status}: {reply['error'].get('message')}")
+            return status, reply
         return 200, as_tool_calls(reply) if forced else reply
 
     def embed(self, body: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -239,7 +245,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(404, _error(404, f"there is no {self.path}; /v1/chat/completions and /v1/embeddings are"))
         try:
             return self._send(*answer(body))
-        except MemoryR1Error as error:
+        except Exception as error:  # noqa: BLE001 - whatever the model or the embedder raises ends the run, by `check`
             self.here.failed = error
             return self._send(503, _error(503, str(error)))
 

@@ -3,8 +3,9 @@
     read(dialogue) -> for each question: find k memories -> the Answer Agent answers -> scores -> one line
 
 A run is a folder: `config.json` says what it is, `read.json` what reading took, `records.jsonl` has one line for each
-question, `judgements.jsonl` one for each that a judge graded, `result.json` the figures. Stopped at any point, the same
-command goes on and repeats no question.
+question, `judgements.jsonl` one for each that a judge graded, `result.json` the figures. `commits.json` names the code
+of every sitting, and `reading.json` is there while a dialogue is read: what that has cost so far. Stopped at any point,
+the same command goes on and repeats no question.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,7 +33,7 @@ from memory_r1.flow import LLM, Usage, run
 from memory_r1.types import Answer, MemoryEntry, Prompt, Reply, Retrieved, Scope
 
 CONFIG, READ, RECORDS, RESULT = "config.json", "read.json", "records.jsonl", "result.json"
-JUDGEMENTS, LOCK = "judgements.jsonl", "lock.db"
+JUDGEMENTS, LOCK, COMMITS, READING = "judgements.jsonl", "lock.db", "commits.json", "reading.json"
 
 Meter = Callable[[], Mapping[str, Usage]]
 
@@ -106,13 +107,16 @@ def evaluate(
             if not asked or (not missing and dialogue.id in read):
                 continue
             result = None
+            _sit_down(folder)
             if not system.repeatable:  # what it answered before was from a bank that is gone
                 records, missing = _forgotten(folder, dialogue.id), asked
                 read.pop(dialogue.id, None)
-            took = _read(system, dialogue, meter, progress)
+                (folder / READING).unlink(missing_ok=True)
+            took = _read(system, dialogue, meter, progress, folder / READING)
             # What is left of a reading that was interrupted is cheap: the first figures are those that count.
             read.setdefault(dialogue.id, took)
             _write(folder / READ, read)
+            (folder / READING).unlink(missing_ok=True)
             for question in missing:
                 record = asdict(answered(system, question, llm, config))
                 _append(folder / RECORDS, record)
@@ -127,6 +131,7 @@ def concluded(folder: Path, dataset: Dataset) -> dict[str, Any]:
     result = {
         "benchmark": "answers",
         **results.provenance(),
+        "commits": _json(folder / COMMITS) or [],
         "config": config,
         "categories": list(dataset.categories),
         "printed": dict(dataset.printed),
@@ -226,7 +231,8 @@ def answered(system: System, question: Question, llm: LLM, config: Config) -> An
     between = time.perf_counter()
     answer = run(answer_from(asked, as_retrieved(found, question.dialogue), distil=config.distil), counted)
     end = time.perf_counter()
-    silent = not answer.readable and not counted.said.strip()  # which does not say that nothing is known
+    if not answer.readable and not counted.said.strip():  # which does not say that nothing is known
+        answer = replace(answer, text="", known=True)
     return Answered(
         question=question.id,
         dialogue=question.dialogue,
@@ -239,7 +245,7 @@ def answered(system: System, question: Question, llm: LLM, config: Config) -> An
         retrieved=tuple(_plain(one) for one in found),
         used=_places(answer),
         dropped=answer.dropped,
-        scores=metrics.scores("", True, question) if silent else metrics.scores(answer.text, answer.known, question),
+        scores=metrics.scores(answer.text, answer.known, question),
         tokens={"prompt": counted.prompt_tokens, "completion": counted.completion_tokens},
         seconds={"find": round(between - start, 4), "answer": round(end - between, 4)},
     )
@@ -301,23 +307,43 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _read(system: System, dialogue: Dialogue, meter: Meter, progress: Progress) -> dict[str, Any]:
+def _read(system: System, dialogue: Dialogue, meter: Meter, progress: Progress, noted: Path) -> dict[str, Any]:
+    """What reading a dialogue took, what earlier sittings that were interrupted had spent on it included."""
     before, start = _spent(meter()), time.perf_counter()
-    system.read(dialogue, lambda turns: progress.reading(dialogue, turns))
-    seconds, after = time.perf_counter() - start, _spent(meter())
+    earlier = _json(noted) or {}
+    if earlier.get("dialogue") != dialogue.id:
+        earlier = {"turns": 0, "seconds": 0.0, "tokens": {}}
+
+    def spent() -> dict[str, Any]:
+        steps, now = earlier["tokens"], _spent(meter())
+        return {
+            "seconds": round(earlier["seconds"] + time.perf_counter() - start, 2),
+            "tokens": {
+                step: counts
+                for step in {**steps, **now}
+                if (counts := _added(steps.get(step), now.get(step), before.get(step)))["calls"]
+            },
+        }
+
+    def tell(turns: int) -> None:
+        progress.reading(dialogue, turns)
+        _write(noted, {"dialogue": dialogue.id, "turns": max(turns, earlier["turns"]), **spent()})
+
+    system.read(dialogue, tell)
+    took, stats = spent(), system.stats()
+    # What was remembered before and noted nowhere (by an older version of this) is in no figure.
+    uncounted = max(0, stats.get("remembered_before", 0) - earlier["turns"])
+    return {"turns": len(dialogue.turns) - uncounted, **took, **stats, "uncounted": uncounted}
+
+
+_Counts = dict[str, int]
+
+
+def _added(earlier: _Counts | None, now: _Counts | None, before: _Counts | None) -> _Counts:
+    """Tokens of one step: what was spent earlier, and now since before."""
     nothing = {"calls": 0, "prompt": 0, "completion": 0}
-    tokens = {
-        step: {name: count - before.get(step, nothing)[name] for name, count in spent.items()}
-        for step, spent in after.items()
-    }
-    stats = system.stats()
-    return {
-        # Of a reading that was interrupted, what is counted here is the rest.
-        "turns": len(dialogue.turns) - stats.get("remembered_before", 0),
-        "seconds": round(seconds, 2),
-        "tokens": {step: spent for step, spent in tokens.items() if spent["calls"]},
-        **stats,
-    }
+    old, new, since = earlier or nothing, now or nothing, before or nothing
+    return {name: old[name] + new[name] - since[name] for name in nothing}
 
 
 def _spent(usage: Mapping[str, Usage]) -> dict[str, dict[str, int]]:
@@ -368,6 +394,13 @@ def _at_work_in(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.close()
+
+
+def _sit_down(folder: Path) -> None:
+    """Note by which code the run is made from here on: one that goes on after an update is made by two."""
+    commits, commit = _json(folder / COMMITS) or [], results.provenance()["commit"]
+    if commits[-1:] != [commit]:
+        _write(folder / COMMITS, [*commits, commit])
 
 
 def _claim(folder: Path, config: Config) -> None:

@@ -7,6 +7,7 @@ Nothing is scored here: what stands in a table is what a run's result says, in p
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
@@ -173,12 +174,30 @@ def _check_same(first: Run, other: Run) -> None:
                 f"{first.title} and {other.title} were not run on the same {key} "
                 f"({first.config.get(key)}, {other.config.get(key)}); {remedy}"
             )
+    judges, others = first.result.get("judge") or {}, other.result.get("judge") or {}
+    if differing := [metric for metric in judges.keys() & others.keys() if judges[metric] != others[metric]]:
+        metric = differing[0]
+        raise InvalidInput(
+            f"{first.title} and {other.title} were graded by two judges ({judges[metric]}; {others[metric]}), "
+            "whose figures cannot be compared; have one of them graded again"
+        )
     for one, beside in ((first, other), (other, first)):
         if missing := [question for question in one.records if question not in beside.records]:
             some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
             raise InvalidInput(
                 f"{beside.title} does not answer {len(missing)} of {len(one.records)} questions that "
                 f"{one.title} answers ({some}); {remedy}"
+            )
+
+
+def _check_data(runs: Sequence[Run], data: Dataset) -> None:
+    """Raises InvalidInput where `data` is not the file that the runs read: its turns and labels may be others."""
+    for run in runs:
+        read, given = (re.findall(r"sha256 (\w+)", source or "") for source in (run.config.get("source"), data.source))
+        if read and given and read != given:
+            raise InvalidInput(
+                f"{run.title} was run on {run.config['source']}, not on {data.source}: give the same files as --data "
+                "and, where it had them, as --repairs"
             )
 
 
@@ -192,6 +211,7 @@ def tables(runs: Sequence[Run], data: Dataset | None = None) -> tuple[Table, ...
     """
     made = [_by_category(runs), _overall(runs), _beside(runs), _cost(runs), _remembered(runs)]
     if data is not None:
+        _check_data(runs, data)
         made.append(_wrong(runs, data))
     return tuple(table for table in made if table.rows)
 
@@ -228,6 +248,8 @@ def about(runs: Sequence[Run]) -> list[str]:
     lines.append(f"Scores are per cent: F1 the paper's, over sets of lower-cased words; B1 BLEU-1{judge}.")
     lines += [f"In brackets: 95 % intervals, {' or '.join(sorted(units))}s resampled."] * bool(units)
     for run in runs:
+        if len(commits := run.result.get("commits") or ()) > 1:
+            lines.append(f"{run.title} went on by other code: commits {', '.join(commits)}.")
         told = [one for read in (run.result.get("read") or {}).values() for one in read.get("deviations") or ()]
         lines += [f"{run.title} deviates: {one}." for one in dict.fromkeys(told)]
     return lines
@@ -235,7 +257,10 @@ def about(runs: Sequence[Run]) -> list[str]:
 
 def _setting(run: Run, key: str) -> str:
     """As a run's config has it, or what that says about its model."""
-    value = run.config.get(key, (run.config.get("about") or {}).get(key))
+    said = run.config.get("about") or {}
+    value = run.config.get(key, said.get(key))
+    if key == "adapters" and "lora" in said:  # what a server's numbers stand for
+        value = [f"{', '.join(value)}: {said['lora']}"]
     if isinstance(value, list):
         return ", ".join(map(str, value)) or NONE
     return {"True": "yes", "False": "no", "None": NONE}.get(str(value), str(value))
@@ -345,18 +370,12 @@ def _remembered(runs: Sequence[Run]) -> Table:
     def cells(run: Run) -> list[str]:
         read = list((run.result.get("read") or {}).values())
         turns = sum(one.get("turns", 0) for one in read)
-        used = sum(
-            step.get("prompt", 0) + step.get("completion", 0)
-            for one in read
-            for name, step in (one.get("tokens") or {}).items()
-            if name != "embed"  # the endpoint counts an embedder's words, and ours is not asked through it
-        )
         seconds = sum(one.get("seconds", 0) for one in read)
         operations = [one["operations"] for one in read if one.get("operations")]
         return [
             _number(_mean(read, "entries")),
             _number(_mean(read, "memory_tokens")),
-            _number(used / turns if turns else None),
+            tokens_a_turn(run),
             _number(seconds / turns if turns else None, 2),
             _joined(*(f"{sum(one.get(name, 0) for one in operations):,}" for name in OPERATIONS if operations)),
             _number(sum(one.get("unreadable", 0) for one in read) if operations else None),
@@ -366,6 +385,20 @@ def _remembered(runs: Sequence[Run]) -> Table:
     head = ["system", "entries", "memory tokens", "tokens a turn", "s a turn", " / ".join(OPERATIONS)]
     head += ["unreadable", "failed"]
     return Table("Remembering a dialogue", head, [[run.title, *cells(run)] for run in runs if run.result.get("read")])
+
+
+def tokens_a_turn(run: Run) -> str:
+    """What reading a turn cost, and over how many turns where not all were counted."""
+    read = list((run.result.get("read") or {}).values())
+    turns = sum(one.get("turns", 0) for one in read)
+    used = sum(
+        step.get("prompt", 0) + step.get("completion", 0)
+        for one in read
+        for name, step in (one.get("tokens") or {}).items()
+        if name != "embed"  # the endpoint counts an embedder's words, and ours is not asked through it
+    )
+    uncounted = sum(one.get("uncounted", 0) for one in read)
+    return _number(used / turns if turns else None) + (f" (last {turns} turns)" if turns and uncounted else "")
 
 
 def _wrong(runs: Sequence[Run], data: Dataset) -> Table:
@@ -434,6 +467,8 @@ def content(runs: Sequence[Run], data: Dataset | None = None) -> dict[str, Any]:
 
     "records" are by run, in the order of "questions"; their "retrieved" are [place in "memories", score].
     """
+    if data:
+        _check_data(runs, data)
     gold = {question.id: question for question in data.questions} if data else {}
     if data and (missing := [question for question in runs[0].records if question not in gold]):
         raise InvalidInput(f"{data.name} is not the data of these runs: it has no question {missing[0]}")

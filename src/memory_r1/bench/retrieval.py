@@ -99,11 +99,16 @@ def recall_per_question(found: Sequence[Found], k: int) -> float:
 
 
 def interval(found: Sequence[Found], k: int, seed: int) -> tuple[float, float]:
-    """95 % bootstrap interval of `recall`, whole dialogues drawn with replacement (of one dialogue, its gold turns)."""
+    """95 % bootstrap interval of `recall`, whole dialogues drawn with replacement (of a few, their gold turns)."""
     places = [(place, one.dialogue) for one in found for place in one.places]
     hits = [place is not None and place < k for place, _ in places]
     drawn = statistics.interval(hits, [dialogue for _, dialogue in places], seed)
     return round(drawn.low, 4), round(drawn.high, 4)
+
+
+def resampled(found: Sequence[Found]) -> str:
+    """What `interval` draws."""
+    return "dialogue" if len({one.dialogue for one in found}) >= statistics.FEWEST else "gold turn"
 
 
 def scores(found: Sequence[Found], categories: Sequence[str], seed: int) -> dict[str, Any]:
@@ -113,6 +118,7 @@ def scores(found: Sequence[Found], categories: Sequence[str], seed: int) -> dict
         "gold_turns": sum(len(one.places) for one in found),
         "recall": {str(k): round(recall(found, k), 4) for k in CUTOFFS},
         "interval_95": {str(k): interval(found, k, seed) for k in CUTOFFS},
+        "resampled": resampled(found),
         "recall_per_question": {str(k): round(recall_per_question(found, k), 4) for k in CUTOFFS},
         "by_category": {
             name: {str(k): round(recall(some, k), 4) for k in CUTOFFS}
@@ -242,8 +248,9 @@ def plot(result: Mapping[str, Any], path: Path) -> None:
     left.minorticks_off()
     right.set(ylim=(0, 1), title="at 10, by category")
     right.set_xticks(range(len(categories)), categories)
+    drawn = next(iter(found.values()))["resampled"]
     left.set_title(
-        f"{result['config']['data']['name']}, {len(result['records']):,} questions, 95 % intervals over dialogues"
+        f"{result['config']['data']['name']}, {len(result['records']):,} questions, 95 % intervals over {drawn}s"
     )
     for axes in (left, right):
         axes.grid(alpha=0.3, axis="y")

@@ -107,6 +107,9 @@ def run(
     about: dict[str, Any] = {"adapters": played} if played or base_url is None else {}
     if base_url is None:
         about["context_tokens"] = context
+    elif isinstance(llm, OpenAILLM) and (numbers := [one for one in llm.adapters.values() if one.isdecimal()]):
+        files = llm.lora_files()
+        about["lora"] = ", ".join(f"{number} is {files.get(int(number), 'not told')}" for number in numbers)
     found = {}
     with ExitStack() as stack:
         roles = Roles(llm)

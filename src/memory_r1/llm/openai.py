@@ -149,6 +149,17 @@ class OpenAILLM:
         message = self._safe(_message(response))
         return {"error": {"code": response.status_code, "message": message, "type": "invalid_request_error"}}
 
+    def lora_files(self) -> dict[int, str]:
+        """The files of a llama.cpp server's adapters by number, each with its folder's name; none of other servers."""
+        try:
+            response = self._client.get(f"{self.base_url.removesuffix('/v1')}/lora-adapters")
+            listed = response.json() if response.is_success else []
+            return {int(one["id"]): "/".join(re.split(r"[\\/]", one["path"])[-2:]) for one in listed}
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from None
+        except (ValueError, KeyError, TypeError):
+            return {}  # another program's page
+
     def _work(self, waiting: _Waiting, stopped: threading.Event) -> None:
         """Ask for one after another until none is left."""
         while True:

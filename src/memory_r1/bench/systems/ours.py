@@ -93,7 +93,7 @@ class MemoryR1:
         return sorted(filter(None, writers), key=lambda turn: self._order[turn])
 
     def _over_time(self) -> list[dict[str, int]]:
-        """Operations and entries by turn: how the bank grew."""
+        """Operations and memories, without kept turns, by turn: how the bank grew."""
         by_turn: dict[int, list[str]] = {}
         for one in self._log:
             by_turn.setdefault(self._order.get(one.provenance.turn_id or "", 0), []).append(one.kind)

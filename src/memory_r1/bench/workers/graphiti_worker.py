@@ -45,6 +45,7 @@ class Graphiti:
 
         worker = self
         self.asking = False  # Graphiti does not tell the embedder what a text is for
+        self.dated = True
 
         class Shared(EmbedderClient):
             async def create(self, input_data: str | list[str]) -> list[float]:
@@ -96,6 +97,7 @@ class Graphiti:
         from graphiti_core.nodes import EpisodeType
 
         before = self.facts()
+        self.dated &= turn["time"] is not None  # else Graphiti dates facts by the clock
         self.wait(
             self.engine.add_episode(
                 name=turn["id"] or f"turn {n}",
@@ -138,7 +140,7 @@ class Graphiti:
         facts = self.wait(self.engine.search_(question, edges, group_ids=[GROUP])).edges
         entities = self.wait(self.engine.search_(question, nodes, group_ids=[GROUP])).nodes
         self.asking = False
-        return [{"text": told(edge), "time": valid(edge)} for edge in facts] + [
+        return [{"text": told(edge), "time": valid(edge) if self.dated else None} for edge in facts] + [
             {"text": described(node), "time": None} for node in entities
         ]
 

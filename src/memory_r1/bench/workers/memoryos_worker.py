@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from channel import Endpoint, Tally, serve, versions
+from channel import Endpoint, Tally, serve, share, versions
 
 USER, ASSISTANT = "user", "assistant"
 NOTHING = "..."  # said by one who did not answer: a page with an empty side is dropped when it grows old
@@ -26,8 +26,8 @@ DEVIATIONS = [
     f"pages are of one topic from a similarity of {SIMILAR} on, not 0.6",
     "faiss-cpu instead of the faiss-gpu it asks for",
     "what its get_response() would show is shown to the shared Answer Agent instead, within its budget: the profile, "
-    "the last page, pages found (up to the budget, not 7), knowledge; one page is kept as recent, as in its own "
-    "evaluation, so that all others can be found",
+    "the last page, and of what is left half pages found and half knowledge (not 7 pages and 20 of each kind of "
+    "knowledge); one page is kept as recent, as in its own evaluation, so that all others can be found",
     "temperature 0, as for every system",
 ]
 SEEN = ["knowledge and the profile carry the wall clock's time: when it was said is lost, and no time is shown"]
@@ -78,6 +78,7 @@ class MemoryOS:
             mid_term_similarity_threshold=SIMILAR,
         )
         self.owners: list[str] = []
+        self.dated = True
 
     def read(self, dialogue: Mapping[str, Any], done: Callable[[int], None]) -> None:
         self.owners = list(dialogue["speakers"])
@@ -91,6 +92,7 @@ class MemoryOS:
     def add(self, page: list[Mapping[str, Any]]) -> None:
         said = {turn["speaker"] == self.owners[0]: f"{turn['speaker']}: {turn['text']}" for turn in page}
         time = page[0]["time"]
+        self.dated &= time is not None
         stamp = datetime.fromisoformat(time).strftime("%Y-%m-%d %H:%M:%S") if time else None
         profile, known = self.profile(), len(self.knowledge())
         self.memory.add_memory(said.get(True, NOTHING), said.get(False, NOTHING), stamp)
@@ -113,13 +115,17 @@ class MemoryOS:
         found = self.memory.retriever.retrieve_context(question, USER)
         self.asking = False
         facts = [*found["retrieved_user_knowledge"], *found["retrieved_assistant_knowledge"]]
-        shown = [
-            *self.described(),
-            *map(told, reversed(self.memory.short_term_memory.get_all())),
-            *map(told, found["retrieved_pages"]),
-            *({"text": self.by_name(fact["knowledge"])} for fact in facts),
-        ]
-        return shown[:k]
+        first = [*self.described(), *map(self.told, reversed(self.memory.short_term_memory.get_all()))][:k]
+        pages = [self.told(page) for page in found["retrieved_pages"]]
+        known = [{"text": self.by_name(fact["knowledge"])} for fact in facts]
+        return [*first, *halves(pages, known, k - len(first))]
+
+    def told(self, page: Mapping[str, Any]) -> dict[str, Any]:
+        """A page, with its time where the dialogue has any: MemoryOS gives one without the clock's."""
+        said = [one for one in (page["user_input"], page["agent_response"]) if one != NOTHING]
+        said += [f"({page['meta_info']})"] if page.get("meta_info") else []
+        when = {"said": datetime.fromisoformat(page["timestamp"]).isoformat()} if self.dated else {}
+        return {"text": "\n".join(said), **when}
 
     def by_name(self, text: str) -> str:
         """As its own evaluation has it."""
@@ -134,7 +140,7 @@ class MemoryOS:
     def stats(self) -> dict[str, Any]:
         segments = self.memory.mid_term_memory.sessions.values()
         kept = [page for segment in segments for page in segment["details"]] + self.memory.short_term_memory.get_all()
-        texts = [told(page)["text"] for page in kept] + [fact["knowledge"] for fact in self.knowledge()]
+        texts = [self.told(page)["text"] for page in kept] + [fact["knowledge"] for fact in self.knowledge()]
         return {
             **self.tally.report(),
             "texts": [*texts, *(item["text"] for item in self.described())],
@@ -163,10 +169,10 @@ def pages(turns: list[Mapping[str, Any]], user: str) -> Iterator[list[Mapping[st
         yield waiting
 
 
-def told(page: Mapping[str, Any]) -> dict[str, Any]:
-    said = [one for one in (page["user_input"], page["agent_response"]) if one != NOTHING]
-    said += [f"({page['meta_info']})"] if page.get("meta_info") else []
-    return {"text": "\n".join(said), "said": datetime.fromisoformat(page["timestamp"]).isoformat()}
+def halves(pages: list[dict[str, Any]], known: list[dict[str, Any]], k: int) -> list[dict[str, Any]]:
+    """k in all, half of each: of one there are too few of, as many more of the other."""
+    facts = min(len(known), max(share(k, 2, 1), k - len(pages)))
+    return [*pages[: k - facts], *known[:facts]]
 
 
 if __name__ == "__main__":
