@@ -9,6 +9,7 @@
 # DATA holds what can be made on any CPU beforehand:
 #   memory-r1 train examples --dialogues 350 --out DATA/short.jsonl
 #   memory-r1 train examples --dialogues 110 --sessions 12 --retrieved 60 --seed 1 --step manage --step answer --out DATA/long.jsonl
+#   if you like, for an Answer Agent that has seen kept turns (what ships has not):
 #   memory-r1 train examples --keep-turns --dialogues 60 --seed 3 --step answer --out DATA/turns.jsonl
 #   memory-r1 train examples --dialogues 20 --split test --out DATA/held-out.jsonl
 #   rl-manager.jsonl, rl-answer.jsonl: samples.jsonl of a run of each agent with --data synthetic:60 --seed 7
@@ -52,7 +53,8 @@ last() { ls -d "$out/$1"/checkpoints/checkpoint-* 2> /dev/null | sort -V | tail 
 python3 -c "from memory_r1.train.base import trainable; from memory_r1.cli.options import model_file; import sys; print(trainable(model_file(sys.argv[1])))" "$model"
 say "the base model is converted"
 cat "$data/short.jsonl" "$data/long.jsonl" > "$out/both.jsonl"
-cat "$out/both.jsonl" "$data/turns.jsonl" > "$out/answering.jsonl"
+cp "$out/both.jsonl" "$out/answering.jsonl"
+if [ -f "$data/turns.jsonl" ]; then cat "$data/turns.jsonl" >> "$out/answering.jsonl"; fi
 
 # The warm starts that reinforcement learning is measured from, short on purpose: their own room is what it can win.
 sft warm-answer answer "$warm" "$data/short.jsonl" --set warmup=5 &

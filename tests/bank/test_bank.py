@@ -682,6 +682,19 @@ def test_a_purge_whose_traces_could_not_be_erased_can_be_repeated(tmp_path: Path
         assert [one.kind for one in bank.log()] == ["ADD", "ADD", "PURGE"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such rights")
+def test_a_new_bank_and_its_log_are_readable_by_their_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "m.db"
+    with MemoryBank(path, embedder=HashEmbedder()) as bank:
+        add(bank, "tea")
+        assert {file.name: file.stat().st_mode & 0o777 for file in tmp_path.iterdir()} == dict.fromkeys(
+            ("m.db", "m.db-wal", "m.db-shm"), 0o600
+        )
+    path.chmod(0o640)
+    MemoryBank(path, embedder=HashEmbedder()).close()
+    assert path.stat().st_mode & 0o777 == 0o640  # what its owner chose stays
+
+
 KILLED_PURGE = """
 import os, sys
 from memory_r1.bank import MemoryBank

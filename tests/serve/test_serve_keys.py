@@ -121,9 +121,13 @@ def test_a_key_for_everybody_names_whose_memory_it_means() -> None:
         ({"Host": "localhost.evil.example:8888"}, "other_host"),
         ({"Origin": "https://evil.example"}, "other_origin"),
         ({"Origin": "null"}, "other_origin"),
+        ({"X-Forwarded-For": "203.0.113.9"}, "other_host"),
+        ({"Forwarded": "for=203.0.113.9"}, "other_host"),
     ],
 )
-def test_without_keys_no_web_page_of_another_site_reaches_the_memory(headers: dict[str, str], code: str) -> None:
+def test_without_keys_neither_another_sites_page_nor_a_proxys_client_reaches_the_memory(
+    headers: dict[str, str], code: str
+) -> None:
     with serving() as client:
         reply = client.post("/reset?user_id=ann", headers=headers)
         assert (reply.status_code, reply.json()["error"]["code"]) == (403, code)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from memory_r1.bank import filters
 from memory_r1.bank.rows import NoTime
@@ -112,7 +113,8 @@ def translated_errors(path: str) -> Iterator[None]:
 
 
 def connect(path: str) -> sqlite3.Connection:
-    """Open (and create or migrate) the file. ":memory:" gives a private bank in memory."""
+    """Open (and create or migrate) the file, which nobody else may read. ":memory:" gives a private bank in memory."""
+    _make_private(path)
     with translated_errors(path):
         db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
@@ -128,6 +130,14 @@ def connect(path: str) -> sqlite3.Connection:
             db.close()
             raise
         return db
+
+
+def _make_private(path: str) -> None:
+    """Make a file that is not there readable by its owner alone; SQLite gives its log the same rights."""
+    if path == ":memory:":
+        return
+    with suppress(OSError):  # one that is there keeps its rights; what else is wrong, SQLite will say
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 def _check_identity(db: sqlite3.Connection, path: str) -> None:

@@ -92,6 +92,7 @@ def evaluate(
     Raises InvalidInput when the folder holds a run with another config, or another process is at work in it, and when
     there is no question.
     """
+    metrics.check_installed()
     questions = chosen(dataset, config.limit)
     if not questions:
         raise InvalidInput(f"no question is left of {dataset.name}: its first sessions answer none, or it has none")

@@ -141,6 +141,12 @@ def _tokenizer() -> Callable[[str], Sequence[str]]:
     return lambda text: [word for sentence in sentences.tokenize(text) for word in words.tokenize(sentence)]
 
 
+def check_installed() -> None:
+    """Raises InvalidInput where what scores answers is missing: before hours of reading, and not after."""
+    _stemmer()
+    _tokenizer()
+
+
 def _nltk(module: str) -> Any:
     import importlib
 

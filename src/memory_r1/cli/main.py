@@ -15,6 +15,7 @@ import click
 from memory_r1 import demo as the_demo
 from memory_r1 import files, formats, migration, transfer, weights
 from memory_r1.adapters import shipped
+from memory_r1.answer import RETRIEVED
 from memory_r1.audit import audit as find
 from memory_r1.bank import MemoryBank
 from memory_r1.cli import options
@@ -112,9 +113,11 @@ def add(
 
 @main.command()
 @click.argument("question", nargs=-1, required=True)
+@click.option("-k", "--top-k", type=click.IntRange(1), default=RETRIEVED, show_default=True, help="Memories shown.")
 @options.options(whose, model, options.scrub, db, as_json)
 def ask(
     question: tuple[str, ...],
+    top_k: int,
     db: Path | None,
     as_json: bool,
     user_id: str | None,
@@ -124,7 +127,7 @@ def ask(
 ) -> None:
     """Answer a QUESTION from memory. The memories that the answer rests on are shown with it."""
     with open_memory(existing(db), **llm) as memory:
-        answer = memory.answer(" ".join(question), **ids_of(user_id, agent_id, run_id))
+        answer = memory.answer(" ".join(question), **ids_of(user_id, agent_id, run_id), top_k=top_k)
     value = {
         "answer": answer.text,
         "known": answer.known,

@@ -184,8 +184,19 @@ def _secret(headers: Headers) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
+_FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+"""What proxies say of the client they ask for: through one on this machine, everybody looks local."""
+
+
 def _check_local(headers: Headers) -> None:
-    """Only programs of this machine: a browser says whose page asks, and under which name."""
+    """Only programs of this machine: browsers say whose page asks, under which name, and most proxies for whom."""
+    if any(name in headers for name in _FORWARDED):
+        raise Refusal(
+            403,
+            "other_host",
+            "without keys this server answers to this machine alone, and the request came through a proxy",
+            "Make keys with `memory-r1 keys create`.",
+        )
     if _host(headers.get("host", "")) not in _LOCAL:
         raise Refusal(
             403,

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
+from memory_r1.answer import RETRIEVED
+
 Time = str | int | float
 Count = Annotated[int, Field(ge=1, le=10_000)]
 OperationNumber = Annotated[int, Field(ge=1, lt=2**63)]
@@ -72,7 +74,7 @@ class Search(Question):
 
 class Ask(Question):
     question: str
-    top_k: Count = 60
+    top_k: Count = RETRIEVED
 
 
 class Context(Ids):
