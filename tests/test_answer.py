@@ -50,6 +50,12 @@ def test_the_answer_comes_with_what_was_retrieved_and_what_was_kept(bank: Memory
     assert retrieved[0].entry.id not in prompt.messages[1].content
 
 
+def test_an_answer_is_as_sure_as_the_reply_it_is_from(bank: MemoryBank) -> None:
+    filled(bank, 1)
+    sure = Reply('{"keep": [1], "answer": "a dog"}', logprobs=[-0.5, -0.25])
+    assert [asked(bank, reply).logprob for reply in (sure, sure.text)] == [-0.75, None]
+
+
 @pytest.mark.parametrize(
     ("reply", "text", "kept", "known", "readable"),
     [

@@ -116,4 +116,5 @@ def parse_answer(reply: Reply, retrieved: Sequence[Retrieved], shown: Sequence[R
         known=known,
         dropped=len(retrieved) - len(shown),
         readable=readable,
+        logprob=reply.logprob,
     )

@@ -222,9 +222,10 @@ class Retrieved:
 class Answer:
     """The Answer Agent's reply: the brief answer, all that was retrieved, and the entries it kept.
 
-    `text` is empty and `known` False when the agent said that the memories do not tell. `dropped` counts the
+    `known` is False, and `text` says so, where the agent said that the memories do not tell. `dropped` counts the
     lowest-ranked memories that did not fit the model's context; `readable` is False when the reply was not
-    the JSON asked for (its raw text is then the answer).
+    the JSON asked for (its raw text is then the answer). `logprob`: log-probability of the whole reply, or None where
+    the runtime gives none or nothing was asked.
     """
 
     text: str
@@ -233,3 +234,4 @@ class Answer:
     known: bool = True
     dropped: int = 0
     readable: bool = True
+    logprob: float | None = None

@@ -246,6 +246,7 @@ def answered(system: System, question: Question, llm: LLM, config: Config) -> An
         retrieved=tuple(_plain(one) for one in found),
         used=_places(answer),
         dropped=answer.dropped,
+        logprob=None if answer.logprob is None else round(answer.logprob, 4),
         scores=metrics.scores(answer.text, answer.known, question),
         tokens={"prompt": counted.prompt_tokens, "completion": counted.completion_tokens},
         seconds={"find": round(between - start, 4), "answer": round(end - between, 4)},

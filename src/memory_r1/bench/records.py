@@ -20,10 +20,10 @@ class Answered:
     """A question as it was answered.
 
     `retrieved` are {"text", "time", "speaker", "turn", "turns", "score"}, best first; the last `dropped` of them did
-    not fit into the prompt. `used` are positions among them, from 0. `seconds` and `tokens` are by part: {"find": s,
-    "answer": s}, {"prompt": n, "completion": n}. `scores` by metric: {"f1", "f1_locomo", "bleu1", "exact_match"},
-    later "judge_lenient" and "judge_strict" (None: unreadable); an unanswerable question has {"abstained": 0 or 1}
-    alone.
+    not fit into the prompt. `used` are positions among them, from 0. `logprob` is the reply's. `seconds` and
+    `tokens` are by part: {"find": s, "answer": s}, {"prompt": n, "completion": n}. `scores` by metric: {"f1",
+    "f1_locomo", "bleu1", "exact_match"}, later "judge_lenient" and "judge_strict" (None: unreadable); an unanswerable
+    question has {"abstained": 0 or 1} alone.
     """
 
     question: str
@@ -37,6 +37,7 @@ class Answered:
     retrieved: tuple[Mapping[str, Any], ...]
     used: tuple[int, ...]
     dropped: int
+    logprob: float | None
     scores: Mapping[str, float | None]
     tokens: Mapping[str, int]
     seconds: Mapping[str, float]

@@ -134,6 +134,7 @@ def ask(
         "used": [entry_dict(entry) for entry in answer.used],
         "retrieved": len(answer.retrieved),
         "dropped": answer.dropped,
+        "logprob": answer.logprob,
     }
     lines = [
         click.style(plain(answer.text), bold=True),

@@ -176,6 +176,7 @@ def memories_router(service: Service) -> APIRouter:
                 "used": [entry_dict(entry) for entry in answer.used],
                 "retrieved": [found_dict(found) for found in answer.retrieved],
                 "dropped": answer.dropped,
+                "logprob": answer.logprob,
             }
         )
 

@@ -241,6 +241,7 @@ class AnswerText(BaseModel):
     used: list[Entry]
     retrieved: list[FoundEntry]
     dropped: int
+    logprob: float | None = Field(description="Log-probability of the model's whole reply, where it tells.")
 
 
 class ContextText(BaseModel):
