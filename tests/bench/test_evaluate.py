@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from memory_r1.bench.data import Dataset, Dialogue, Question, Session
-from memory_r1.bench.evaluate import Config, evaluate, judged, publish, read_records
+from memory_r1.bench.evaluate import Config, evaluate, judged, publish, read_by, read_records
 from memory_r1.bench.judge import judge_version
 from memory_r1.bench.records import published
 from memory_r1.bench.systems import Found, System
@@ -192,6 +192,33 @@ def test_reading_goes_on_after_the_last_turn_that_was_remembered(noted: bool, tu
     assert (read["remembered_before"], read["turns"], read["uncounted"]) == (2, turns, 3 - turns)
     assert read["tokens"]["extract"]["calls"] == turns
     assert not (tmp_path / "reading.json").exists()
+
+
+def test_one_models_memories_are_answered_from_by_another(tmp_path: Path) -> None:
+    first = sitting(tmp_path / "first", ScriptedLLM(model))
+    answering = ScriptedLLM(model)
+    mine = config(about={"reader": "first"})
+    read_by(tmp_path / "first", tmp_path / "second", mine)
+    system = MemoryR1(answering, HashEmbedder(), tmp_path / "second" / "banks")
+    second = evaluate(system, TOY, answering, tmp_path / "second", mine)
+    system.close()
+    assert {prompt.step for prompt in answering.prompts} == {"answer"}
+    assert second["read"] == first["read"]
+    found = [[record["retrieved"] for record in read_records(tmp_path / name)] for name in ("first", "second")]
+    assert found[0] == found[1]
+    read_by(tmp_path / "first", tmp_path / "second", mine)  # a run that has begun is left as it is
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"system": "memory-r1-turns"}, "has another system"), ({"dialogues": ("d2",)}, "has not read d2 to the end")],
+)
+def test_only_what_was_read_the_same_is_taken_over(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    sitting(tmp_path / "first", ScriptedLLM(model))
+    with pytest.raises(InvalidInput, match=message):
+        read_by(tmp_path / "first", tmp_path / "second", config(**changes))
+    with pytest.raises(InvalidInput, match="is no run"):
+        read_by(tmp_path, tmp_path / "second", config())
 
 
 def test_a_result_names_the_code_of_every_sitting(tmp_path: Path) -> None:

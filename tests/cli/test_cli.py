@@ -353,7 +353,6 @@ class TestCommands:
             "used": [entry("Ann's dog is called Pepper")],
             "retrieved": 2,
             "dropped": 0,
-            "logprob": None,
         }
         assert server.asked[-1][1].endswith("\nQuestion: What is the dog called?")
 

@@ -15,7 +15,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +34,7 @@ from memory_r1.types import Answer, MemoryEntry, Prompt, Reply, Retrieved, Scope
 
 CONFIG, READ, RECORDS, RESULT = "config.json", "read.json", "records.jsonl", "result.json"
 JUDGEMENTS, LOCK, COMMITS, READING = "judgements.jsonl", "lock.db", "commits.json", "reading.json"
+BANKS = "banks"  # folder of what a system keeps, a file a dialogue
 
 Meter = Callable[[], Mapping[str, Usage]]
 
@@ -142,6 +143,29 @@ def concluded(folder: Path, dataset: Dataset) -> dict[str, Any]:
     }
     _write(folder / RESULT, result)
     return result
+
+
+def read_by(source: Path, folder: Path, config: Config) -> None:
+    """Let a run begin with what another run of the same system has read: its banks, and what reading them cost.
+
+    So that agents can be combined: one model's memories, another's answers. A run that has begun is left as it is.
+    Raises InvalidInput where the other run is of another system, or did not read the same to the end.
+    """
+    theirs, read = _json(source / CONFIG), _json(source / READ) or {}
+    if theirs is None:
+        raise InvalidInput(f"{source} is no run: give the folder that `memory-r1 bench run` wrote for {config.system}")
+    for name in ("system", "data", "sessions", "embedder", "source"):
+        if theirs[name] != getattr(config, name):
+            raise InvalidInput(f"{source} has another {name}: {theirs[name]}, not {getattr(config, name)}")
+    if missing := [dialogue for dialogue in config.dialogues if dialogue not in read]:
+        raise InvalidInput(f"{source} has not read {', '.join(missing)} to the end")
+    if (folder / READ).exists():
+        return
+    (folder / BANKS).mkdir(parents=True, exist_ok=True)
+    for bank in sorted((source / BANKS).glob("*.db")):
+        with closing(sqlite3.connect(bank)) as there, closing(sqlite3.connect(folder / BANKS / bank.name)) as here:
+            there.backup(here)
+    _write(folder / READ, {dialogue: read[dialogue] for dialogue in config.dialogues})
 
 
 def judged(

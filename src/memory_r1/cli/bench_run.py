@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
@@ -48,6 +49,12 @@ repairs = click.option(
 @click.option("--sessions", type=click.IntRange(1), help="The first so many sessions, and what they can answer.")
 @click.option("--limit", type=click.IntRange(1), help="The first so many questions of each dialogue.")
 @click.option("--k", default=60, show_default=True, type=click.IntRange(1), help="Memories shown for a question.")
+@click.option(
+    "--read-by",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="RUN",
+    help="Answer from what this run of memory-r1 or memory-r1-turns read: another model's memories.",
+)
 @click.option("--plain", is_flag=True, help="Ask for the answer alone, without distillation.")
 @click.option("--seed", default=0, show_default=True, help="For the intervals, and for systems that draw lots.")
 @click.option("--context", default=CONTEXT, show_default=True, help="Tokens of context of an embedded model.")
@@ -68,6 +75,7 @@ def run(
     sessions: int | None,
     limit: int | None,
     k: int,
+    read_by: Path | None,
     plain: bool,
     seed: int,
     context: int,
@@ -90,11 +98,17 @@ def run(
     memory-r1 bench run memory-r1 rag-hybrid-turns --data locomo:locomo10.json --split validation --out runs/val
     memory-r1 bench report runs/val/*
 
+    \b
+    One model's memories, another model's answers:
+    memory-r1 bench run memory-r1 --model large.gguf --data … --out runs/large
+    memory-r1 bench run memory-r1 --read-by runs/large/memory-r1 --data … --out runs/large-small
+
     Stopped at any point, the same command goes on and repeats no question.
     """
     from memory_r1.bench.datasets import open_dataset
     from memory_r1.bench.endpoint import Endpoint
-    from memory_r1.bench.evaluate import Config, evaluate
+    from memory_r1.bench.evaluate import BANKS, Config, evaluate
+    from memory_r1.bench.evaluate import read_by as begin_with
     from memory_r1.embed import default_embedder
     from memory_r1.flow import Roles
     from memory_r1.llm.openai import OpenAILLM
@@ -110,13 +124,15 @@ def run(
     elif isinstance(llm, OpenAILLM) and (numbers := [one for one in llm.adapters.values() if one.isdecimal()]):
         files = llm.lora_files()
         about["lora"] = ", ".join(f"{number} is {files.get(int(number), 'not told')}" for number in numbers)
+    if read_by is not None:
+        about["reader"] = _reader(systems, read_by)
     found = {}
     with ExitStack() as stack:
         roles = Roles(llm)
         endpoint = stack.enter_context(Endpoint(llm, embedder, name))
         for system_name in systems:
             folder = out / system_name
-            system = _system(system_name, roles, embedder, endpoint, folder / "banks", seed)
+            system = _system(system_name, roles, embedder, endpoint, folder / BANKS, seed)
             stack.callback(system.close)
             config = Config(
                 system=system_name,
@@ -134,6 +150,8 @@ def run(
                 source=chosen.source,
                 about=about,
             )
+            if read_by is not None:
+                begin_with(read_by, folder, config)
             click.echo(f"{system_name}: {len(chosen.dialogues)} dialogues, {name}", err=True)
             bars = Bars()
             try:
@@ -252,6 +270,16 @@ def _part(dataset: Dataset, split: str, dialogues: Iterable[str], sessions: int 
     if wanted := list(dialogues):
         dataset = dataset.of(wanted)
     return dataset.first_sessions(sessions) if sessions else dataset
+
+
+def _reader(systems: tuple[str, ...], run: Path) -> str:
+    """The model and the adapters that made a run's memories."""
+    if len(systems) > 1 or not systems[0].startswith("memory-r1"):
+        raise click.UsageError("--read-by is for one system, memory-r1 or memory-r1-turns: others keep no banks")
+    config = json.loads((run / "config.json").read_text(encoding="utf-8")) if (run / "config.json").exists() else {}
+    about = config.get("about", {})
+    played = [*about.get("adapters", ()), *filter(None, [about.get("lora")])]
+    return " ".join([str(config.get("model")), *([f"({', '.join(played)})"] if played else [])])
 
 
 def _readings(given: tuple[str, ...]) -> list[Any]:
