@@ -50,7 +50,8 @@ DIALOGUES = {
         "Memory systems on one small model",
         "The first four sessions of the validation dialogue, untrained Qwen2.5-Coder-1.5B-Instruct (Q4_K_M) for\n"
         "every system. The whole dialogue fits into a prompt, where it helps no more than ten turns do. *mem0-1* is\n"
-        "of before its memories were shown with whose they are and what their relative dates mean.",
+        "of before its memories were shown with whose they are and what their relative dates mean. *langmem* and\n"
+        "*a-mem* were paused and held up by other work: their seconds say nothing.",
     ),
     "locomo-validation-smollm2-turns": (
         "Turns beside memories",
