@@ -294,6 +294,11 @@ def goals() -> Iterable[str]:
             sign = "at most" if goal.get("at_most") else "at least"
             met = "met" if goal["met"] else "**missed**"
             lines.append(row([goal["what"], f"{sign} {goal['goal']:,}", f"{goal['value']:,}", met]))
+    parity = _read("train-smollm2", "parity-manage")["steps"]["manage"]
+    for what, name, least in (("decision", "same_decision", 95), ("most likely token", "same_token", 98)):
+        told = f"the manager that ships: the same {what} in the trainer and embedded, {parity['prompts']} prompts"
+        met = "met" if 100 * parity[name] >= least else "**missed**"
+        lines.append(row([told, f"at least {least} %", f"{100 * parity[name]:.1f} %", met]))
     trained, turns, untrained = (
         _read(TRAINED, name, "result")["scores"] for name in ("ships", KEPT, "untrained-by-speaker")
     )
