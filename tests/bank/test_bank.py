@@ -734,9 +734,11 @@ def test_traces_that_another_process_still_reads_are_erased_when_the_bank_is_ope
     with MemoryBank(path, embedder=HashEmbedder()) as bank:
         assert "traces of what was purged are still in the file" in caplog.text
         assert bank.count() == 0
+        assert schema.is_erasing(bank._db)
     reader.close()
-    MemoryBank(path, embedder=HashEmbedder()).close()
-    assert MARKER.encode() not in bytes_of(path)
+    with MemoryBank(path, embedder=HashEmbedder()) as bank:
+        assert not schema.is_erasing(bank._db)
+        assert MARKER.encode() not in bytes_of(path)
 
 
 def test_an_import_decides_nothing_of_a_turn_that_is_waiting_here(bank: MemoryBank) -> None:

@@ -99,6 +99,18 @@ def test_a_model_that_failed_is_not_the_failure_of_the_system_that_asked(
         endpoint.check()
 
 
+def test_a_500_for_one_request_alone_is_the_callers(endpoint: Endpoint, model: ScriptedChat) -> None:
+    """llama.cpp says 500 of a schema that it cannot turn into a grammar, too."""
+    works = model.chat
+
+    def picky(body: Mapping[str, Any]) -> dict[str, Any]:
+        return {"error": {"code": 500, "message": "no such grammar"}} if "response_format" in body else works(body)
+
+    model.chat = picky  # type: ignore[method-assign]
+    assert post(endpoint, "chat/completions", {"messages": [], "response_format": {}}).status_code == 500
+    endpoint.check()
+
+
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_neither_is_one_that_breaks_or_is_overloaded(endpoint: Endpoint, model: ScriptedChat, status: int) -> None:
     model.chat = lambda _: {"error": {"code": status, "message": "slot unavailable"}}  # type: ignore[method-assign]
@@ -114,7 +126,7 @@ def test_nor_is_an_embedder_that_breaks(endpoint: Endpoint) -> None:
 
     endpoint.embedder = Broken()
     assert post(endpoint, "embeddings", {"input": "tea"}).status_code == 503
-    with pytest.raises(RuntimeError, match="bad allocation"):
+    with pytest.raises(ModelUnavailable, match="RuntimeError: onnxruntime: bad allocation"):
         endpoint.check()
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from memory_r1.bench.data import Dataset, Dialogue, Question, Session
-from memory_r1.bench.evaluate import Config, evaluate, judged, publish, read_by, read_records
+from memory_r1.bench.evaluate import Config, evaluate, judged, publish, read_records, reader
 from memory_r1.bench.judge import judge_version
 from memory_r1.bench.records import published
 from memory_r1.bench.systems import Found, System
@@ -194,31 +194,63 @@ def test_reading_goes_on_after_the_last_turn_that_was_remembered(noted: bool, tu
     assert not (tmp_path / "reading.json").exists()
 
 
+def taken_over(source: Path, folder: Path, llm: LLM, **changes: Any) -> dict[str, Any]:
+    system = MemoryR1(llm, HashEmbedder(), folder / "banks")
+    try:
+        return evaluate(system, TOY, llm, folder, config(**changes), read_by=source)
+    finally:
+        system.close()
+
+
 def test_one_models_memories_are_answered_from_by_another(tmp_path: Path) -> None:
     first = sitting(tmp_path / "first", ScriptedLLM(model))
-    answering = ScriptedLLM(model)
-    mine = config(about={"reader": "first"})
-    read_by(tmp_path / "first", tmp_path / "second", mine)
-    system = MemoryR1(answering, HashEmbedder(), tmp_path / "second" / "banks")
-    second = evaluate(system, TOY, answering, tmp_path / "second", mine)
-    system.close()
-    assert {prompt.step for prompt in answering.prompts} == {"answer"}
+    stopped, answering = Interrupted(1), ScriptedLLM(model)
+    with pytest.raises(KeyboardInterrupt):
+        taken_over(tmp_path / "first", tmp_path / "second", stopped)
+    second = taken_over(tmp_path / "first", tmp_path / "second", answering)
+    assert [prompt.step for prompt in (*stopped.llm.prompts, *answering.prompts)] == ["answer"] * 3
     assert second["read"] == first["read"]
     found = [[record["retrieved"] for record in read_records(tmp_path / name)] for name in ("first", "second")]
     assert found[0] == found[1]
-    read_by(tmp_path / "first", tmp_path / "second", mine)  # a run that has begun is left as it is
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
-    [({"system": "memory-r1-turns"}, "has another system"), ({"dialogues": ("d2",)}, "has not read d2 to the end")],
+    ("changes", "lost", "message"),
+    [
+        ({"system": "memory-r1-turns"}, "", "has another system"),
+        ({"dialogues": ("d2",)}, "", "has not read d2 to the end"),
+        ({}, "banks/d1.db", "or its bank is gone"),
+        ({}, "config.json", "is no run"),
+    ],
 )
-def test_only_what_was_read_the_same_is_taken_over(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_only_what_was_read_the_same_is_taken_over(
+    changes: dict[str, Any], lost: str, message: str, tmp_path: Path
+) -> None:
     sitting(tmp_path / "first", ScriptedLLM(model))
+    if lost:
+        (tmp_path / "first" / lost).unlink()
     with pytest.raises(InvalidInput, match=message):
-        read_by(tmp_path / "first", tmp_path / "second", config(**changes))
-    with pytest.raises(InvalidInput, match="is no run"):
-        read_by(tmp_path, tmp_path / "second", config())
+        taken_over(tmp_path / "first", tmp_path / "second", ScriptedLLM([]), **changes)
+
+
+def test_nothing_is_taken_over_into_another_runs_folder(tmp_path: Path) -> None:
+    sitting(tmp_path / "first", ScriptedLLM(model))
+    with pytest.raises(KeyboardInterrupt):
+        sitting(tmp_path / "second", Interrupted(2))
+    before = (tmp_path / "second" / "banks" / "d1.db").read_bytes()
+    with pytest.raises(InvalidInput, match="another about"):
+        taken_over(tmp_path / "first", tmp_path / "second", ScriptedLLM([]), about={"reader": "first"})
+    assert (tmp_path / "second" / "banks" / "d1.db").read_bytes() == before
+    assert not (tmp_path / "second" / "read.json").exists()
+
+
+def test_who_made_the_memories_is_told_through_every_taking_over(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(
+        '{"model": "large", "about": {"adapters": ["manage=0"], "lora": "0 is a.gguf"}}'
+    )
+    assert reader(tmp_path) == "large (manage=0, 0 is a.gguf)"
+    (tmp_path / "config.json").write_text('{"model": "small", "about": {"reader": "large"}}')
+    assert reader(tmp_path) == "large"
 
 
 def test_a_result_names_the_code_of_every_sitting(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ PRINTED = {"multi-hop": "Single Hop"}
 
 
 def record(name: str, category: str, scores: dict[str, Any], **changed: Any) -> Record:
-    given: dict[str, Any] = {"answer": "two words", "known": True, "readable": True, "dropped": 0}
+    given: dict[str, Any] = {"answer": "two words", "known": True, "readable": True, "dropped": 0, "logprob": None}
     given |= {"tokens": {"prompt": 100, "completion": 10}, "seconds": {"find": 0.1, "answer": 1.0}} | changed
     answered = Answered(name, name.split("/")[0], category, "?", "gold", retrieved=(), used=(), scores=scores, **given)
     return asdict(answered)

@@ -123,6 +123,8 @@ def test_a_key_for_everybody_names_whose_memory_it_means() -> None:
         ({"Origin": "null"}, "other_origin"),
         ({"X-Forwarded-For": "203.0.113.9"}, "other_host"),
         ({"Forwarded": "for=203.0.113.9"}, "other_host"),
+        ({"X-Real-IP": "203.0.113.9"}, "other_host"),
+        ({"X-Forwarded-Host": "memory.example"}, "other_host"),
     ],
 )
 def test_without_keys_neither_another_sites_page_nor_a_proxys_client_reaches_the_memory(

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import sqlite3
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -136,7 +137,7 @@ def _make_private(path: str) -> None:
     """Make a file that is not there readable by its owner alone; SQLite gives its log the same rights."""
     if path == ":memory:":
         return
-    with suppress(OSError):  # one that is there keeps its rights; what else is wrong, SQLite will say
+    with suppress(OSError, ValueError):  # one that is there keeps its rights; what else is wrong, SQLite will say
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
@@ -182,7 +183,7 @@ def copy_to_memory(db: sqlite3.Connection) -> sqlite3.Connection:
 
 def note_erasing(db: sqlite3.Connection) -> None:
     """In the transaction that deletes: what it frees stays readable in the file until `erase_freed_pages`."""
-    db.execute("INSERT OR REPLACE INTO meta VALUES ('erasing', 'freed pages')")
+    db.execute("INSERT OR REPLACE INTO meta VALUES ('erasing', ?)", (uuid.uuid4().hex,))
 
 
 def is_erasing(db: sqlite3.Connection) -> bool:
@@ -192,6 +193,7 @@ def is_erasing(db: sqlite3.Connection) -> bool:
 
 def erase_freed_pages(db: sqlite3.Connection, path: str) -> None:
     """Make deleted content unreadable: rewrite the file without free pages and empty the write-ahead log."""
+    due = db.execute("SELECT value FROM meta WHERE key = 'erasing'").fetchone()
     db.execute("VACUUM")
     if path != ":memory:":
         busy, _, _ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -200,18 +202,22 @@ def erase_freed_pages(db: sqlite3.Connection, path: str) -> None:
                 f"purged, but another process still reads {path}: close it, then purge again or open the bank anew "
                 "to empty the log"
             )
-    db.execute("DELETE FROM meta WHERE key = 'erasing'")
+    if due is not None:  # and not what another process has purged meanwhile
+        db.execute("DELETE FROM meta WHERE key = 'erasing' AND value = ?", (due[0],))
 
 
 def finish_erasing(db: sqlite3.Connection, path: str) -> None:
-    """Erase what a purge freed that was cut short. Where the file is in use or full, it is left to the next opening."""
+    """Erase what a purge freed that was cut short. Where that cannot be done now, it is left to the next opening."""
     if not is_erasing(db):
         return
     db.execute("PRAGMA busy_timeout=0")  # another process at work is no reason to wait: it may be the one that purges
     try:
         with translated_errors(path):
             erase_freed_pages(db, path)
-    except (BankBusy, BankFull) as error:
-        log.warning("%s: traces of what was purged are still in the file (%s)", path, error)
+    except BankError as error:  # in use, full or damaged: whoever opens the bank to read it still may
+        told = "another process has it open" if isinstance(error, BankBusy) else error
+        log.warning(
+            "%s: traces of what was purged are still in the file (%s); the next opening tries again", path, told
+        )
     finally:
         db.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000:.0f}")

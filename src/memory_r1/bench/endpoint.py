@@ -56,9 +56,9 @@ class Endpoint:
         return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
 
     def check(self) -> None:
-        """Raises what the model or the embedder raised: it failed, and not the system that asked it."""
+        """Raises ModelUnavailable where the model or the embedder failed, and not the system that asked it."""
         if self.failed is not None:
-            raise self.failed
+            raise ModelUnavailable(f"{type(self.failed).__name__}: {self.failed}") from self.failed
 
     def close(self) -> None:
         self._server.shutdown()
@@ -74,7 +74,7 @@ class Endpoint:
     def chat(self, body: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
         """(status, reply). A tool that must be called is asked for by a schema, since a small model forgets to.
 
-        What the model refuses (a 4xx) is the caller's; where it is overloaded or breaks, the model failed.
+        What the model refuses is the caller's; where it is overloaded, breaks or raises, the model failed.
         """
         if body.get("stream"):
             return 400, _error(400, "this endpoint does not stream; send stream: false")
@@ -88,18 +88,32 @@ class Endpoint:
             asked["messages"] = told(body["messages"], forced)
             schema = {"name": "calls", "schema": calls_schema(forced), "strict": True}
             asked["response_format"] = {"type": "json_schema", "json_schema": schema}
-        reply = self.model.chat(asked)
+        try:
+            reply = self.model.chat(asked)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the run ends by it, in `check`
+            return self._fail(error)
         with self._lock:
             if "error" in reply:
                 self.refused += 1
             self._count("chat", reply.get("usage") or {})
-        if "error" in reply:
-            code = reply["error"].get("code")
-            status = code if isinstance(code, int) and 400 <= code < 600 else 500
-            if status == 429 or status >= 500:
-                self.failed = ModelUnavailable(f"the model answered {status}: {reply['error'].get('message')}")
-            return status, reply
-        return 200, as_tool_calls(reply) if forced else reply
+        if "error" not in reply:
+            return 200, as_tool_calls(reply) if forced else reply
+        status = _status(reply)
+        if status == 429 or status > 500 or (status == 500 and self._breaks()):
+            self.failed = ModelUnavailable(f"the model answered {status}: {reply['error'].get('message')}")
+        return status, reply
+
+    def _breaks(self) -> bool:
+        """Whether the model answers nothing: servers say 500 of a request that they cannot take, too."""
+        try:
+            return "error" in self.model.chat({"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1})
+        except Exception as error:  # noqa: BLE001
+            self._fail(error)
+            return True
+
+    def _fail(self, error: Exception) -> tuple[int, dict[str, Any]]:
+        self.failed = error
+        return 503, _error(503, str(error))
 
     def embed(self, body: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
         """(status, reply). `input_type`: "query" or "passage" (the default), for embedders that tell them apart."""
@@ -107,7 +121,10 @@ class Endpoint:
         texts = [texts] if isinstance(texts, str) else texts
         if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
             return 400, _error(400, "input must be a text or a list of texts, not token ids")
-        vectors = self.embedder.embed(texts, query=body.get("input_type") == "query")
+        try:
+            vectors = self.embedder.embed(texts, query=body.get("input_type") == "query")
+        except Exception as error:  # noqa: BLE001 - as of the model
+            return self._fail(error)
         packed = body.get("encoding_format") == "base64"
         data = [
             {
@@ -131,6 +148,12 @@ class Endpoint:
         self.usage[what].calls += 1
         self.usage[what].prompt_tokens += int(usage.get("prompt_tokens") or 0)
         self.usage[what].completion_tokens += int(usage.get("completion_tokens") or 0)
+
+
+def _status(reply: Mapping[str, Any]) -> int:
+    """That of a reply which is an error."""
+    code = reply["error"].get("code")
+    return code if isinstance(code, int) and 400 <= code < 600 else 500
 
 
 def forced_tools(body: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -243,11 +266,7 @@ class _Handler(BaseHTTPRequestHandler):
         answer = {"/v1/chat/completions": self.here.chat, "/v1/embeddings": self.here.embed}.get(self.path.rstrip("/"))
         if answer is None:
             return self._send(404, _error(404, f"there is no {self.path}; /v1/chat/completions and /v1/embeddings are"))
-        try:
-            return self._send(*answer(body))
-        except Exception as error:  # noqa: BLE001 - whatever the model or the embedder raises ends the run, by `check`
-            self.here.failed = error
-            return self._send(503, _error(503, str(error)))
+        return self._send(*answer(body))
 
     def _send(self, status: int, body: Mapping[str, Any]) -> None:
         payload = json.dumps(body).encode()

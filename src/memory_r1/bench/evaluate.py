@@ -27,6 +27,7 @@ from memory_r1.bench.data import Dataset, Dialogue, Question
 from memory_r1.bench.judge import Reading, judge, judge_version
 from memory_r1.bench.records import Answered, Record, published
 from memory_r1.bench.systems import Found, System
+from memory_r1.bench.systems.ours import bank_file
 from memory_r1.dates import format_date
 from memory_r1.errors import InvalidInput
 from memory_r1.flow import LLM, Usage, run
@@ -87,11 +88,13 @@ def evaluate(
     *,
     meter: Meter = dict,
     progress: Progress = _SILENT,
+    read_by: Path | None = None,
 ) -> dict[str, Any]:
     """Run what is missing and return the result. `llm` plays the step "answer"; `meter` tells what was spent so far.
 
-    Raises InvalidInput when the folder holds a run with another config, or another process is at work in it, and when
-    there is no question.
+    `read_by`: another run of the same system, from whose memories this one answers: one model's memories, another's
+    answers. Raises InvalidInput when the folder holds a run with another config, or another process is at work in it,
+    when there is no question, and when `read_by` did not read the same.
     """
     metrics.check_installed()
     questions = chosen(dataset, config.limit)
@@ -99,6 +102,8 @@ def evaluate(
         raise InvalidInput(f"no question is left of {dataset.name}: its first sessions answer none, or it has none")
     with _at_work_in(folder):
         _claim(folder, config)
+        if read_by is not None:
+            _take_over(read_by, folder, config)
         records = read_records(folder)
         done = {record["question"] for record in records}
         read: dict[str, Any] = _json(folder / READ) or {}
@@ -145,27 +150,37 @@ def concluded(folder: Path, dataset: Dataset) -> dict[str, Any]:
     return result
 
 
-def read_by(source: Path, folder: Path, config: Config) -> None:
+def _take_over(source: Path, folder: Path, config: Config) -> None:
     """Let a run begin with what another run of the same system has read: its banks, and what reading them cost.
 
-    So that agents can be combined: one model's memories, another's answers. A run that has begun is left as it is.
-    Raises InvalidInput where the other run is of another system, or did not read the same to the end.
+    A run that has begun is left as it is. Raises InvalidInput where the other run is of another system, did not read
+    the same to the end, or no longer has its banks.
     """
+    if (folder / READ).exists():
+        return
     theirs, read = _json(source / CONFIG), _json(source / READ) or {}
     if theirs is None:
         raise InvalidInput(f"{source} is no run: give the folder that `memory-r1 bench run` wrote for {config.system}")
     for name in ("system", "data", "sessions", "embedder", "source"):
-        if theirs[name] != getattr(config, name):
-            raise InvalidInput(f"{source} has another {name}: {theirs[name]}, not {getattr(config, name)}")
-    if missing := [dialogue for dialogue in config.dialogues if dialogue not in read]:
-        raise InvalidInput(f"{source} has not read {', '.join(missing)} to the end")
-    if (folder / READ).exists():
-        return
+        if theirs.get(name) != getattr(config, name):
+            raise InvalidInput(f"{source} has another {name}: {theirs.get(name)}, not {getattr(config, name)}")
     (folder / BANKS).mkdir(parents=True, exist_ok=True)
-    for bank in sorted((source / BANKS).glob("*.db")):
+    for dialogue in config.dialogues:
+        bank = bank_file(source / BANKS, dialogue)
+        if dialogue not in read or not bank.exists():
+            raise InvalidInput(f"{source} has not read {dialogue} to the end, or its bank is gone")
         with closing(sqlite3.connect(bank)) as there, closing(sqlite3.connect(folder / BANKS / bank.name)) as here:
             there.backup(here)
     _write(folder / READ, {dialogue: read[dialogue] for dialogue in config.dialogues})
+
+
+def reader(source: Path) -> str:
+    """The model and the adapters that made a run's memories."""
+    config = _json(source / CONFIG) or {}
+    about = config.get("about") or {}
+    played = [*about.get("adapters", ()), *filter(None, [about.get("lora")])]
+    told = f"{config.get('model')} ({', '.join(played)})" if played else str(config.get("model"))
+    return str(about.get("reader") or told)
 
 
 def judged(
@@ -436,7 +451,10 @@ def _claim(folder: Path, config: Config) -> None:
     theirs = _json(folder / CONFIG)
     if theirs is None:
         _write(folder / CONFIG, mine)
-    elif theirs != mine:
+        return
+    if "lora" not in theirs.get("about", {}):  # a run of before it was noted
+        mine["about"].pop("lora", None)
+    if theirs != mine:
         other = [name for name in mine if theirs.get(name) != mine[name]]
         raise InvalidInput(f"{folder} holds a run with another {', '.join(other)}; choose another folder with --out")
 

@@ -106,6 +106,7 @@ def load(folders: Sequence[Path]) -> tuple[Run, ...]:
     runs = tuple(Run(title, *one) for title, one in zip(_told_apart(titles, folders), read, strict=True))
     for other in runs[1:]:
         _check_same(runs[0], other)
+    _check_judges(runs)
     return runs
 
 
@@ -182,13 +183,6 @@ def _check_same(first: Run, other: Run) -> None:
                 f"{first.title} and {other.title} were not run on the same {key} "
                 f"({first.config.get(key)}, {other.config.get(key)}); {remedy}"
             )
-    judges, others = first.result.get("judge") or {}, other.result.get("judge") or {}
-    if differing := [metric for metric in judges.keys() & others.keys() if judges[metric] != others[metric]]:
-        metric = differing[0]
-        raise InvalidInput(
-            f"{first.title} and {other.title} were graded by two judges ({judges[metric]}; {others[metric]}), "
-            "whose figures cannot be compared; have one of them graded again"
-        )
     for one, beside in ((first, other), (other, first)):
         if missing := [question for question in one.records if question not in beside.records]:
             some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
@@ -196,6 +190,19 @@ def _check_same(first: Run, other: Run) -> None:
                 f"{beside.title} does not answer {len(missing)} of {len(one.records)} questions that "
                 f"{one.title} answers ({some}); {remedy}"
             )
+
+
+def _check_judges(runs: Sequence[Run]) -> None:
+    """Raises InvalidInput where two runs were graded by different judges."""
+    graded: dict[str, tuple[Run, str]] = {}
+    for run in runs:
+        for metric, judge in (run.result.get("judge") or {}).items():
+            first, before = graded.setdefault(metric, (run, judge))
+            if judge != before:
+                raise InvalidInput(
+                    f"{first.title} and {run.title} were graded by two judges ({before}; {judge}), whose figures "
+                    "cannot be compared; have one of them graded again"
+                )
 
 
 def _check_data(runs: Sequence[Run], data: Dataset) -> None:
@@ -257,7 +264,9 @@ def about(runs: Sequence[Run]) -> list[str]:
     lines += [f"In brackets: 95 % intervals, {' or '.join(sorted(units))}s resampled."] * bool(units)
     for run in runs:
         if len(commits := run.result.get("commits") or ()) > 1:
-            lines.append(f"{run.title} went on by other code: commits {', '.join(commits)}.")
+            lines.append(
+                f"{run.title} went on by other code: commits {', '.join(commit or 'not told' for commit in commits)}."
+            )
         told = [one for read in (run.result.get("read") or {}).values() for one in read.get("deviations") or ()]
         lines += [f"{run.title} deviates: {one}." for one in dict.fromkeys(told)]
     return lines

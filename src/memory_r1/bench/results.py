@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import importlib.util
 import json
@@ -51,6 +52,7 @@ def _cpu() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
+@functools.cache  # of the code as it was loaded
 def _commit() -> str | None:
     """The commit of the source tree that memory_r1 runs from, with "+" when files differ from it; None if installed."""
     source = Path(memory_r1.__file__).parent

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
@@ -107,8 +106,7 @@ def run(
     """
     from memory_r1.bench.datasets import open_dataset
     from memory_r1.bench.endpoint import Endpoint
-    from memory_r1.bench.evaluate import BANKS, Config, evaluate
-    from memory_r1.bench.evaluate import read_by as begin_with
+    from memory_r1.bench.evaluate import BANKS, Config, evaluate, reader
     from memory_r1.embed import default_embedder
     from memory_r1.flow import Roles
     from memory_r1.llm.openai import OpenAILLM
@@ -125,7 +123,9 @@ def run(
         files = llm.lora_files()
         about["lora"] = ", ".join(f"{number} is {files.get(int(number), 'not told')}" for number in numbers)
     if read_by is not None:
-        about["reader"] = _reader(systems, read_by)
+        if len(systems) > 1 or not systems[0].startswith("memory-r1"):
+            raise click.UsageError("--read-by is for one system, memory-r1 or memory-r1-turns: others keep no banks")
+        about["reader"] = reader(read_by)
     found = {}
     with ExitStack() as stack:
         roles = Roles(llm)
@@ -150,8 +150,6 @@ def run(
                 source=chosen.source,
                 about=about,
             )
-            if read_by is not None:
-                begin_with(read_by, folder, config)
             click.echo(f"{system_name}: {len(chosen.dialogues)} dialogues, {name}", err=True)
             bars = Bars()
             try:
@@ -163,6 +161,7 @@ def run(
                     config,
                     meter=lambda: dict(chain(roles.usage.items(), endpoint.usage.items())),
                     progress=bars,
+                    read_by=read_by,
                 )
             finally:
                 bars.close()
@@ -270,16 +269,6 @@ def _part(dataset: Dataset, split: str, dialogues: Iterable[str], sessions: int 
     if wanted := list(dialogues):
         dataset = dataset.of(wanted)
     return dataset.first_sessions(sessions) if sessions else dataset
-
-
-def _reader(systems: tuple[str, ...], run: Path) -> str:
-    """The model and the adapters that made a run's memories."""
-    if len(systems) > 1 or not systems[0].startswith("memory-r1"):
-        raise click.UsageError("--read-by is for one system, memory-r1 or memory-r1-turns: others keep no banks")
-    config = json.loads((run / "config.json").read_text(encoding="utf-8")) if (run / "config.json").exists() else {}
-    about = config.get("about", {})
-    played = [*about.get("adapters", ()), *filter(None, [about.get("lora")])]
-    return " ".join([str(config.get("model")), *([f"({', '.join(played)})"] if played else [])])
 
 
 def _readings(given: tuple[str, ...]) -> list[Any]:

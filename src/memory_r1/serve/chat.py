@@ -13,6 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Any, Protocol, cast, runtime_checkable
@@ -36,6 +37,8 @@ QUERY = 2_000
 """Characters of a message that are searched for: an embedder reads no more."""
 
 DEFAULT_REPLY = 1024  # tokens, where a caller sets no limit: a small model that rambles would fill its context
+
+_HANG_UP = 1.0  # seconds for a first chunk of a stream that is to be ended
 
 _TO_CLIENT = ("content-type", "retry-after", "x-request-id")
 
@@ -311,12 +314,16 @@ def chat_router(service: Service, upstream: Upstream, settings: ChatSettings) ->
 
 
 async def _hang_up(reply: Response) -> None:
-    """End a stream that nobody will read: what tells it goes on until its generator, once begun, is closed."""
+    """End a stream that nobody will read: what tells it goes on until its generator, once begun, is closed.
+
+    Whatever goes wrong in that is not what the client is to be told.
+    """
     if isinstance(reply, StreamingResponse):
         stream = cast(AsyncGenerator[str | bytes, None], reply.body_iterator)
-        async for _ in stream:
-            break
-        await stream.aclose()
+        with suppress(Exception):
+            async with asyncio.timeout(_HANG_UP):
+                await anext(stream)
+            await stream.aclose()
 
 
 class _Then(Response):

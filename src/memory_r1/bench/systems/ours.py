@@ -21,6 +21,11 @@ from memory_r1.types import KINDS, Logged, MemoryEntry, Scope
 _EVERY = 10  # turns between two points of the curves
 
 
+def bank_file(folder: Path, dialogue: str) -> Path:
+    """Where the bank of a dialogue lies in a run's folder of banks, whatever the dialogue is called."""
+    return folder / f"{quote(dialogue, safe=' ')}.db"
+
+
 class MemoryR1:
     """Banks are kept in `folder`, so that reading goes on after the last turn that was remembered.
 
@@ -45,7 +50,7 @@ class MemoryR1:
     def read(self, dialogue: Dialogue, progress: Callable[[int], None]) -> None:
         self.close()
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._bank = MemoryBank(self._folder / f"{quote(dialogue.id, safe=' ')}.db", embedder=self._embedder)
+        self._bank = MemoryBank(bank_file(self._folder, dialogue.id), embedder=self._embedder)
         self._scope = Scope(user_id=dialogue.id)
         self._before = sum(self._remembers(turn.id) for turn in dialogue.turns)
         for number, turn in enumerate(dialogue.turns, 1):
