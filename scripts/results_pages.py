@@ -104,7 +104,9 @@ GRADED = {
         "held-out-manager-ppo-0": "the same, then PPO, 5 steps, seed 0",
         "held-out-manager-rl-start": "cloned, 50 steps and 30 with operations balanced; newer worlds, with remarks",
         "held-out-manager-rl-grpo": "the same, then GRPO with a charge for growth, 15 steps, seed 7",
+        "held-out-manager-rl-grpo-1": "the same, seed 1",
         "held-out-manager-rl-ppo": "the same, then PPO, 10 steps, seed 7",
+        "held-out-manager-rl-ppo-1": "the same, seed 1",
         "held-out-manager": "cloned, 600 steps",
         "held-out-absent-manager": "then 50 steps (ships); worlds with remarks, a fifth of the decisions without the "
         "memory that they are about, under the schema",
