@@ -323,7 +323,10 @@ def test_what_reading_cost_says_where_an_interrupted_sitting_is_in_no_figure(fol
 def test_a_run_that_went_on_by_other_code_is_told(folders: list[Path]) -> None:
     result = json.loads((folders[0] / "result.json").read_text(encoding="utf-8")) | {"commits": [None, "3c4d"]}
     (folders[0] / "result.json").write_text(json.dumps(result), encoding="utf-8")
-    assert "memory-r1, untrained went on by other code: commits not told, 3c4d." in report.about(report.load(folders))
+    assert report.content(report.load(folders))["deviations"] == [
+        "memory-r1, untrained went on by other code: commits not told, 3c4d.",
+        "full context deviates: the oldest turns are left out where the context is full.",
+    ]
 
 
 def test_another_file_with_the_same_questions_is_refused(folders: list[Path], tmp_path: Path) -> None:

@@ -262,6 +262,12 @@ def about(runs: Sequence[Run]) -> list[str]:
     judge += f" ({'; '.join(by)})" if by else ""
     lines.append(f"Scores are per cent: F1 the paper's, over sets of lower-cased words; B1 BLEU-1{judge}.")
     lines += [f"In brackets: 95 % intervals, {' or '.join(sorted(units))}s resampled."] * bool(units)
+    return lines
+
+
+def deviations(runs: Sequence[Run]) -> list[str]:
+    """Where systems were not run as their authors run them, and runs not in one piece."""
+    lines = []
     for run in runs:
         if len(commits := run.result.get("commits") or ()) > 1:
             lines.append(
@@ -445,7 +451,7 @@ def _mean(read: Sequence[Mapping[str, Any]], key: str) -> float | None:
 def text(runs: Sequence[Run], data: Dataset | None = None) -> str:
     """Everything for a terminal."""
     parts = [f"{table.title}\n{results.table(table.head, table.rows)}" for table in tables(runs, data)]
-    return "\n\n".join(["\n".join(about(runs)), *parts])
+    return "\n\n".join(["\n".join([*about(runs), *deviations(runs)]), *parts])
 
 
 def markdown(runs: Sequence[Run], data: Dataset | None = None) -> str:
@@ -454,7 +460,7 @@ def markdown(runs: Sequence[Run], data: Dataset | None = None) -> str:
     def row(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
-    parts = ["\n".join(f"- {line}" for line in about(runs))]
+    parts = ["\n".join(f"- {line}" for line in [*about(runs), *deviations(runs)])]
     for table in tables(runs, data):
         rule = "|---" + "|---:" * (len(table.head) - 1) + "|"
         parts.append("\n".join([f"**{table.title}**\n", row(table.head), rule, *map(row, table.rows)]))
@@ -496,6 +502,7 @@ def content(runs: Sequence[Run], data: Dataset | None = None) -> dict[str, Any]:
     named |= {(question["dialogue"], turn) for question in questions for turn in question["evidence"] or ()}
     return {
         "about": about(runs),
+        "deviations": deviations(runs),
         "tables": [asdict(table) for table in tables(runs, data)],
         "bars": [
             {"name": name, **one, "values": [run.score("f1", name) for run in runs]}
