@@ -162,8 +162,9 @@ def _take_over(source: Path, folder: Path, config: Config) -> None:
     if theirs is None:
         raise InvalidInput(f"{source} is no run: give the folder that `memory-r1 bench run` wrote for {config.system}")
     for name in ("system", "data", "sessions", "embedder", "source"):
-        if theirs.get(name) != getattr(config, name):
-            raise InvalidInput(f"{source} has another {name}: {theirs.get(name)}, not {getattr(config, name)}")
+        mine = getattr(config, name)
+        if theirs.get(name, mine) != mine:  # runs of before the source was noted do not say it
+            raise InvalidInput(f"{source} has another {name}: {theirs[name]}, not {mine}")
     (folder / BANKS).mkdir(parents=True, exist_ok=True)
     for dialogue in config.dialogues:
         bank = bank_file(source / BANKS, dialogue)
