@@ -32,15 +32,8 @@ METRICS: Mapping[str, str] = {
 }
 BY_CATEGORY = ("f1", "bleu1", "judge_lenient")  # the paper's three
 OPERATIONS = ("ADD", "UPDATE", "DELETE", "NOOP")
-SETTINGS = (
-    "model",
-    "adapters",
-    "reader",
-    "embedder",
-    "k",
-    "seed",
-    "distil",
-)  # the same for all runs, or said which has what
+SETTINGS = ("model", "adapters", "reader", "embedder", "k", "seed", "distil")
+"""What is the same for all runs, or told of each."""
 NOTHING, NONE = "-", "none"
 
 # Okabe and Ito's colours that stand on white and on black alike; a system beyond the eighth is drawn hollow.

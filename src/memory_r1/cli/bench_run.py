@@ -119,7 +119,7 @@ def run(
     about: dict[str, Any] = {"adapters": played} if played or base_url is None else {}
     if base_url is None:
         about["context_tokens"] = context
-    elif isinstance(llm, OpenAILLM) and (numbers := [one for one in llm.adapters.values() if one.isdecimal()]):
+    elif isinstance(llm, OpenAILLM) and (numbers := dict.fromkeys(filter(str.isdecimal, llm.adapters.values()))):
         files = llm.lora_files()
         about["lora"] = ", ".join(f"{number} is {files.get(int(number), 'not told')}" for number in numbers)
     if read_by is not None:
