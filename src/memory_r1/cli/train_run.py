@@ -169,7 +169,6 @@ def _train(agent: str, given: Mapping[str, Any], **frozen: Path | None) -> Path:
     run, start = Run(given["out"]), _start(given["start"], config)
     about = {name: None if given[name] is None else str(given[name]) for name in ("data", "split", "teacher", "window")}
     about["start"] = None if start is None else adapter_name(start) if start.is_file() else str(start)
-    run.claim(config, {**about, "frozen": {step: str(folder) for step, folder in frozen.items() if folder}})
     teacher = open_llm(given["teacher"], (), untrained=False) if given["teacher"] else None
     with train_extra():
         import datasets
@@ -178,12 +177,16 @@ def _train(agent: str, given: Mapping[str, Any], **frozen: Path | None) -> Path:
         import trl  # noqa: F401  (named here so that a missing package is said before anything is loaded)
 
         from memory_r1.train.export import to_peft
+        from memory_r1.train.sharding import is_main, main_first
 
+    with main_first():
+        run.claim(config, {**about, "frozen": {step: str(folder) for step, folder in frozen.items() if folder}})
     transformers.utils.logging.set_verbosity_error()
     datasets.disable_progress_bars()
     work = _clone if config.algo == "sft" else _reinforce
     label = f"{agent} by {config.algo}"
-    with click.progressbar(length=config.steps, label=label, file=sys.stderr, show_pos=True) as bar:
+    shown: dict[str, Any] = {"file": sys.stderr, "show_pos": True, "hidden": not is_main()}
+    with click.progressbar(length=config.steps, label=label, **shown) as bar:
 
         def progress(step: int, logs: Mapping[str, Any]) -> None:
             bar.label = f"reward {logs['reward']:.3f}" if "reward" in logs else f"loss {logs.get('loss', 0.0):.3f}"
@@ -191,8 +194,12 @@ def _train(agent: str, given: Mapping[str, Any], **frozen: Path | None) -> Path:
 
         # As many threads as torch: where many runs share a machine, OMP_NUM_THREADS holds for both.
         embedder = default_embedder(threads=torch.get_num_threads())
-        begun = to_peft(start, model_file(config.model), run.folder / "start") if start and start.is_file() else start
-        adapter = work(config, run, embedder, teacher, frozen, {**given, "start": begun}, progress)
+        if start is not None and start.is_file():
+            with main_first():
+                start = to_peft(start, model_file(config.model), run.folder / "start")
+        adapter = work(config, run, embedder, teacher, frozen, {**given, "start": start}, progress)
+    if not is_main():
+        return adapter
     if config.lora.rank:
         click.echo(f"{adapter}: memory-r1 train export {adapter} writes it for the embedded runtime")
     else:
@@ -223,6 +230,7 @@ def _reinforce(
     from memory_r1.train.learn import learn, prepared
     from memory_r1.train.policy import Policy
     from memory_r1.train.samples import RememberedTexts, Remembering
+    from memory_r1.train.sharding import main_first
     from memory_r1.train.sources import samples_for, task_of
 
     base, tokenizer = base_of(config.model, bf16=config.bf16 and config.lora.rank > 0)
@@ -250,16 +258,17 @@ def _reinforce(
     manager: LLM | None = player("manage") if frozen.get("manage") else None
     if config.agent == "manager" and config.replay == "policy":
         manager = Policy(model, tokenizer, temperature=0, **limits)
-    samples = samples_for(
-        given["data"],
-        config,
-        embedder,
-        run.folder / "samples.jsonl",
-        teacher=teacher,
-        manager=manager,
-        split=given["split"],
-        window=given["window"],
-    )
+    with main_first():
+        samples = samples_for(
+            given["data"],
+            config,
+            embedder,
+            run.folder / "samples.jsonl",
+            teacher=teacher,
+            manager=manager,
+            split=given["split"],
+            window=given["window"],
+        )
     task = task_of(samples, config, embedder)
     others: dict[Any, Any] = {"answer": player("answer")} if config.agent == "manager" else {}
     if config.reward.metric.startswith("judge"):
@@ -279,6 +288,7 @@ def _clone(
     del frozen  # _check_frozen: there is none
     from memory_r1.train.learn import prepared
     from memory_r1.train.sft import Pair, balanced, clone, teacher_pairs
+    from memory_r1.train.sharding import main_first
     from memory_r1.train.sources import gold_pairs, samples_for, task_of
 
     if teacher is None and given["data"].partition(":")[0] in ("synthetic", "jsonl", "bank"):
@@ -293,7 +303,8 @@ def _clone(
         )
     else:
         kept, options = run.folder / "samples.jsonl", {"split": given["split"], "window": given["window"]}
-        samples = samples_for(given["data"], config, embedder, kept, teacher=teacher, **options)
+        with main_first():
+            samples = samples_for(given["data"], config, embedder, kept, teacher=teacher, **options)
         skipped: Counter[str] = Counter()
         pairs = list(teacher_pairs(task_of(samples, config, embedder), teacher, skipped=skipped))
         if skipped:

@@ -96,9 +96,9 @@ class Timed:
         with self.clock("scoring"):
             return super()._get_per_token_logps_and_entropies(*given, **more)  # type: ignore[misc]
 
-    def _values(self, batch: Any) -> Any:
+    def _values(self, *given: Any) -> Any:
         with self.clock("scoring"):
-            return super()._values(batch)  # type: ignore[misc]
+            return super()._values(*given)  # type: ignore[misc]
 
     def training_step(self, *given: Any, **more: Any) -> Any:
         with self.clock("backward"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from torch import Tensor
 from memory_r1.errors import CheckpointFailed, Diverged, InvalidInput
 from memory_r1.train.config import TrainConfig
 from memory_r1.train.runs import COMPLETE
+from memory_r1.train.sharding import processes
 
 
 class Guarded:
@@ -40,6 +40,7 @@ class Guarded:
         try:
             super()._save_checkpoint(model, trial)  # type: ignore[misc]
             self._save_more(path)
+            self.accelerator.wait_for_everyone()  # type: ignore[attr-defined]  # each process writes a part
             if args.should_save:
                 (path / COMPLETE).write_text(json.dumps({"step": step}), encoding="utf-8")
         except (OSError, RuntimeError, SafetensorError) as error:
@@ -55,13 +56,12 @@ class Guarded:
 
 def shared_settings(config: TrainConfig, folder: Path, use_cpu: bool | None) -> dict[str, Any]:
     """Hugging Face's training arguments that every algorithm takes from our config."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))  # as torchrun and accelerate launch say
-    if config.groups % processes:
-        raise InvalidInput(f"groups ({config.groups}) must be a multiple of the processes ({processes})")
+    if config.groups % processes():
+        raise InvalidInput(f"groups ({config.groups}) must be a multiple of the processes ({processes()})")
     return {
         "output_dir": str(folder),
         "per_device_train_batch_size": config.group_size,
-        "gradient_accumulation_steps": config.groups // processes,
+        "gradient_accumulation_steps": config.groups // processes(),
         "max_steps": config.steps,
         "learning_rate": config.learning_rate,
         "lr_scheduler_type": {"constant": "constant_with_warmup", "cosine": "cosine"}[config.schedule],

@@ -26,6 +26,11 @@ class Critic(nn.Module):  # type: ignore[misc]
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
+    @property
+    def _no_split_modules(self) -> Any:
+        """By which Accelerate finds the layers to share out."""
+        return self.backbone._no_split_modules
+
     def get_input_embeddings(self) -> Any:
         return self.backbone.get_input_embeddings()
 
@@ -33,7 +38,7 @@ class Critic(nn.Module):  # type: ignore[misc]
         share_prompts(self.backbone)
         output = self.backbone(input_ids=ids_1S, position_ids=positions_1S, layout=layout, use_cache=False)
         hidden_NH = output.last_hidden_state[0, before_N]
-        return self.head(hidden_NH.to(self.head.weight.dtype))[:, 0].float()
+        return self.head(hidden_NH.to(self.head.weight.dtype)).sum(dim=-1).float()  # of one; FSDP2 wants no view
 
 
 def critic_of(model: Any, lora: Any | None) -> Critic:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
+from torch import Tensor
 from transformers import PrinterCallback, TrainerCallback
 
 from memory_r1.errors import AdapterMismatch, CheckpointFailed, Diverged, InvalidInput
@@ -25,6 +26,7 @@ from memory_r1.train.episodes import Group, Task
 from memory_r1.train.logo import LoGoTrainer
 from memory_r1.train.policy import Policy
 from memory_r1.train.runs import Progress, Run, transcript
+from memory_r1.train.sharding import learned_weights, main_first
 from memory_r1.train.trainer import GroupGRPOTrainer, PPOTrainer, Seat
 from memory_r1.types import Step
 
@@ -135,7 +137,8 @@ def fit(trainer: Any, run: Run, config: TrainConfig, progress: Progress) -> Path
     keeper = Keeper(run, progress, config.epochs)
     trainer.add_callback(keeper)
     trainer.remove_callback(PrinterCallback)
-    checkpoint, step = run.resume()
+    with main_first():
+        checkpoint, step = run.resume()
     if step < config.steps:
         with keeper.stopping():
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -143,18 +146,21 @@ def fit(trainer: Any, run: Run, config: TrainConfig, progress: Progress) -> Path
         trainer._load_from_checkpoint(str(checkpoint))
     if keeper.stopped:
         raise KeyboardInterrupt
+    trained = trainer.accelerator.unwrap_model(trainer.model)
+    weights = learned_weights(trained)  # of all processes
     if trainer.accelerator.is_main_process:
-        _save(trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class, run.adapter)
+        _save(trained, weights, trainer.processing_class, run.adapter)
+    trainer.accelerator.wait_for_everyone()  # what comes next may read it
     return run.adapter
 
 
-def _save(trained: Any, tokenizer: Any, folder: Path) -> None:
+def _save(trained: Any, weights: Mapping[str, Tensor], tokenizer: Any, folder: Path) -> None:
     """Whole, or not at all."""
     partial = folder.with_name(folder.name + ".partial")
     adapters = {"selected_adapters": ["default"]} if hasattr(trained, "peft_config") else {}
     try:
         shutil.rmtree(partial, ignore_errors=True)
-        trained.save_pretrained(partial, **adapters)
+        trained.save_pretrained(partial, state_dict=dict(weights), **adapters)
         tokenizer.save_pretrained(partial)
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)

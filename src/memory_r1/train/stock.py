@@ -69,7 +69,8 @@ class StockPPOTrainer(WithCritic, StockGRPOTrainer):
         self._advantages([Group("", [Rollout(Reward(one, {})) for one in self._rewards[:, 0].tolist()])], [batch])
         return batch
 
-    def _values(self, batch: Mapping[str, Tensor]) -> Tensor:
+    def _values(self, batch: Mapping[str, Tensor], passes: int = 0) -> Tensor:
+        del passes  # of one process
         critic, rows = self.accelerator.unwrap_model(self.critic), self.args.per_device_train_batch_size
         ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
         mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)

@@ -13,13 +13,19 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
 from torch import Tensor
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
 from trl import GRPOConfig, GRPOTrainer
 
 from memory_r1.errors import Diverged
@@ -30,10 +36,12 @@ from memory_r1.train.critic import Critic, group_values
 from memory_r1.train.episodes import Group, Task, played
 from memory_r1.train.objectives import clipped_value_loss, explained_variance, gae_BT, grpo_advantages_BG
 from memory_r1.train.policy import Policy, score_group, using_adapter
+from memory_r1.train.sharding import gathered, learned_weights
 from memory_r1.train.vllm import Engine, engine_sampler, importance_BT
 from memory_r1.types import KINDS
 
 CRITIC = "critic.pt"
+WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 REPLY_TOKENS = 256  # what "dr_grpo" divides by; the prompts themselves say how long a reply may be
 
 
@@ -78,6 +86,7 @@ class GroupGRPOTrainer(Guarded, GRPOTrainer):  # type: ignore[misc]
         if self.use_vllm:
             self.use_engine(self.vllm_generation)
         self._micro_batches: list[dict[str, Any]] = []
+        self._passes = 0  # how often the model is gone through for a micro-batch at least: see _most
         self._chance = random.Random()  # seeded anew for every step
         if config.kl_in == "reward":  # beta made TRL keep the reference; its loss then leaves it out
             self.kl_in_reward, self.beta = config.kl, 0.0
@@ -97,10 +106,19 @@ class GroupGRPOTrainer(Guarded, GRPOTrainer):  # type: ignore[misc]
         return self._micro_batches[turn]
 
     def _play(self, places: Sequence[int]) -> list[dict[str, Any]]:
-        began, step, resampled = time.perf_counter(), self.state.global_step, 0
-        place_in_run = (self.config.seed, step, self.accelerator.process_index)
+        """Micro-batches, a group each, of episodes of the samples that lie at these places."""
         if self.engine is not None:
             self.engine.sync_weights()
+        with gathered(*self._asked()):
+            return self._played(places)
+
+    def _asked(self) -> tuple[Any, ...]:
+        """The models that episodes are played and scored by."""
+        return self.model, self.ref_model
+
+    def _played(self, places: Sequence[int]) -> list[dict[str, Any]]:
+        began, step, resampled = time.perf_counter(), self.state.global_step, 0
+        place_in_run = (self.config.seed, step, self.accelerator.process_index)
         self.seat.policy.seed(*place_in_run)  # so that a run that goes on from a checkpoint samples what it would have
         self._chance = random.Random(repr(place_in_run))
         groups = self._groups(places)
@@ -166,15 +184,13 @@ class GroupGRPOTrainer(Guarded, GRPOTrainer):  # type: ignore[misc]
         sampled = batch["old_per_token_logps"]
         if self.engine is not None:
             if rows:
-                with torch.no_grad():
-                    batch["old_per_token_logps"] = self._score(self.model, batch)[0]
+                batch["old_per_token_logps"] = self._score(self.model, batch)[0]
             most = self.vllm_importance_sampling_clip_max
             batch["importance_sampling_ratio"] = importance_BT(batch["old_per_token_logps"], sampled, most)
         if self.beta or self.kl_in_reward:  # without rows, too: another process may have some in this micro-batch
             batch["ref_per_token_logps"] = self._reference(batch) if rows else torch.zeros_like(sampled)
         return batch
 
-    @torch.no_grad()  # type: ignore[untyped-decorator]
     def _reference(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Log-probabilities under the policy that training began with: TRL's copy, or the model without adapter."""
         model = self.ref_model if self.ref_model is not None else self.accelerator.unwrap_model(self.model)
@@ -221,13 +237,8 @@ class GroupGRPOTrainer(Guarded, GRPOTrainer):  # type: ignore[misc]
         )  # at once: a GPU is waited for twice, not by row
         prompts = [_shown(row, mask) for row, mask in _rows_of(input_ids, attention_mask, slice(-logits_to_keep))]
         replies = [_shown(row, m) for row, m in _rows_of(input_ids, attention_mask, slice(-logits_to_keep, None))]
-        alike: dict[tuple[int, ...], list[int]] = {}
-        for place, prompt in enumerate(prompts):
-            if replies[place]:
-                alike.setdefault(tuple(prompt), []).append(place)
+        alike = _alike(prompts, replies)
         nothing_T = torch.zeros(logits_to_keep, device=device)
-        if not alike:  # the other processes wait for gradients, though this one's group said nothing
-            nothing_T = nothing_T + score_group(model, [0], [[0]]).logp_GT.sum() * 0
         logp_BT, entropy_BT = [nothing_T] * len(prompts), [nothing_T] * len(prompts)
         for prompt_ids, places in alike.items():
             with self.accelerator.autocast():
@@ -242,17 +253,23 @@ class GroupGRPOTrainer(Guarded, GRPOTrainer):  # type: ignore[misc]
                 width = logits_to_keep - scored.logp_GT.shape[1]
                 logp_BT[place] = torch.nn.functional.pad(scored.logp_GT[g], (0, width))
                 entropy_BT[place] = torch.nn.functional.pad(scored.entropy_GT[g], (0, width))
-        return torch.stack(logp_BT), torch.stack(entropy_BT) if compute_entropy else None, None
+        logps = torch.stack(logp_BT)
+        for _idle in range(self._passes - len(alike)):
+            logps = logps + _nothing(model)
+        return logps, torch.stack(entropy_BT) if compute_entropy else None, None
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         """TRL's loss; for a group that teaches nothing a zero that no model stands behind."""
         if inputs["active"]:
             # "dapo" divides by the step's tokens, the others by the rows that they are given: by the group's own, here.
             share = 1.0 if self.loss_type == "dapo" else len(inputs["episode"]) / max(1, inputs["rows"])
-            return super()._compute_loss(model, inputs) * share
+            self._passes = _most(self.accelerator, inputs)
+            loss = super()._compute_loss(model, inputs) * share
+            self._passes = 0
+            return loss
         if self.accelerator.num_processes == 1:
             return torch.zeros((), device=self.args.device, requires_grad=True)
-        return score_group(model, [0], [[0]]).logp_GT.sum() * 0  # a step's last backward pass shares its gradients
+        return _nothing(model)  # a step's last backward pass shares its gradients
 
     def _measures(self, groups: Sequence[Group]) -> dict[str, float]:
         return measures(groups)
@@ -321,24 +338,21 @@ class WithCritic(GRPOTrainer):  # type: ignore[misc]
         for batch in batches:
             batch["advantages"] = batch["advantages"] * scale
 
-    def _values(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """The critic's value before each token of each reply, (B, T)."""
+    def _values(self, batch: Mapping[str, Tensor], passes: int = 0) -> Tensor:
+        """The critic's value before each token of each reply, (B, T), in at least so many passes."""
         values_BT = torch.zeros(batch["completion_ids"].shape, device=self.args.device)
-        prompts, replies = (
-            [_shown(*row) for row in zip(batch[f"{name}_ids"].cpu(), batch[f"{name}_mask"].cpu(), strict=True)]
-            for name in ("prompt", "completion")
-        )
-        alike: dict[tuple[int, ...], list[int]] = {}
-        for place, prompt in enumerate(prompts):
-            if replies[place]:
-                alike.setdefault(tuple(prompt), []).append(place)
-        rows = [values_BT[place] for place in range(len(prompts))]
+        prompts, replies = _texts(batch)
+        alike = _alike(prompts, replies)
+        rows = list(values_BT)
         for prompt_ids, places in alike.items():
             with self.accelerator.autocast():
                 values_GT = group_values(self.critic, prompt_ids, [replies[place] for place in places])
             for g, place in enumerate(places):
                 rows[place] = torch.nn.functional.pad(values_GT[g], (0, values_BT.shape[1] - values_GT.shape[1]))
-        return torch.stack(rows) if rows else values_BT
+        values_BT = torch.stack(rows) if rows else values_BT
+        for _idle in range(passes - len(alike)):
+            values_BT = values_BT + group_values(self.critic, [0], [[0]]).sum() * 0
+        return values_BT
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         self._micro = inputs
@@ -348,9 +362,10 @@ class WithCritic(GRPOTrainer):  # type: ignore[misc]
         loss = super().training_step(model, inputs, num_items_in_batch)
         batch, self._micro = self._micro, None
         assert batch is not None
+        values_BT = self._values(batch, _most(self.accelerator, batch))
         if batch["completion_mask"].any():
             value_loss = clipped_value_loss(
-                self._values(batch),
+                values_BT,
                 batch["old_values"],
                 batch["returns"],
                 batch["completion_mask"],
@@ -358,7 +373,7 @@ class WithCritic(GRPOTrainer):  # type: ignore[misc]
             )
             self._metrics["train"]["critic/loss"].append(value_loss.item())
         else:
-            value_loss = group_values(self.critic, [0], [[0]]).sum() * 0
+            value_loss = values_BT.sum()
         if not torch.isfinite(value_loss):
             raise Diverged(f"the critic's loss of step {self.state.global_step + 1} is no number; lower critic_rate")
         self.accelerator.backward(value_loss / self.current_gradient_accumulation_steps)
@@ -372,24 +387,30 @@ class WithCritic(GRPOTrainer):  # type: ignore[misc]
         return loss
 
     def _save_more(self, path: Path) -> None:
+        critic = self.accelerator.unwrap_model(self.critic)
+        state = {
+            "critic": learned_weights(critic),
+            "optimiser": get_optimizer_state_dict(critic, self.critic_optimiser.optimizer, options=WHOLE),
+        }
         if self.args.should_save:
-            critic = self.accelerator.unwrap_model(self.critic)
-            learned = {name: p.detach().cpu() for name, p in critic.named_parameters() if p.requires_grad}
-            torch.save({"critic": learned, "optimiser": self.critic_optimiser.state_dict()}, path / CRITIC)
+            torch.save(state, path / CRITIC)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
             state = torch.load(Path(checkpoint) / CRITIC, map_location="cpu", weights_only=True)
             critic = self.accelerator.unwrap_model(self.critic)
-            critic.load_state_dict(state["critic"], strict=False)
-            self.critic_optimiser.load_state_dict(state["optimiser"])
+            set_model_state_dict(critic, state["critic"], options=replace(WHOLE, strict=False))
+            set_optimizer_state_dict(critic, self.critic_optimiser.optimizer, state["optimiser"], options=WHOLE)
 
 
 class PPOTrainer(WithCritic, GroupGRPOTrainer):
     """PPO: the same episodes, rewards and policy loss as GroupGRPOTrainer's."""
 
     _tag_names = ("trl", "ppo", "memory-r1")
+
+    def _asked(self) -> tuple[Any, ...]:
+        return *super()._asked(), self.critic
 
 
 def trl_config(config: TrainConfig, folder: Path, use_cpu: bool | None = None, **others: Any) -> GRPOConfig:
@@ -458,6 +479,40 @@ def critic_measures(batches: Sequence[Mapping[str, Tensor]]) -> dict[str, float]
 
 def _given_by_the_episode(**_: Any) -> list[float]:
     raise AssertionError("TRL asks for a reward function; the reward is an episode's result")
+
+
+def _nothing(model: Any) -> Tensor:
+    """A zero for which the model was gone through once, as other processes wait for."""
+    return score_group(model, [0], [[0]]).logp_GT.sum() * 0
+
+
+def _most(accelerator: Any, batch: Mapping[str, Tensor]) -> int:
+    """How often the process with the most prompts goes through a model for this micro-batch; at least once.
+
+    The others do as often: the weights of a model that is shared out are gathered from all, and gradients by all.
+    """
+    passes = max(1, len(_alike(*_texts(batch))))
+    if accelerator.num_processes == 1:
+        return passes
+    return int(accelerator.gather(torch.tensor([passes], device=accelerator.device)).max())
+
+
+def _texts(batch: Mapping[str, Tensor]) -> tuple[list[list[int]], list[list[int]]]:
+    """The prompt and the reply of each row, without padding."""
+    prompts, replies = (
+        [_shown(*row) for row in zip(batch[f"{name}_ids"].cpu(), batch[f"{name}_mask"].cpu(), strict=True)]
+        for name in ("prompt", "completion")
+    )
+    return prompts, replies
+
+
+def _alike(prompts: Sequence[Sequence[int]], replies: Sequence[Sequence[int]]) -> dict[tuple[int, ...], list[int]]:
+    """The places of the replies to each prompt, without those that say nothing."""
+    places: dict[tuple[int, ...], list[int]] = {}
+    for place, (prompt, reply) in enumerate(zip(prompts, replies, strict=True)):
+        if reply:
+            places.setdefault(tuple(prompt), []).append(place)
+    return places
 
 
 def _padded(
