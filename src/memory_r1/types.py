@@ -189,7 +189,8 @@ class Reply:
 
     `stop`: "end", "length" (cut off at max_tokens), or "overflow" (the prompt does not fit the context of
     `context_tokens`; nothing was sampled). `token_ids` and `logprobs` are those sampled, where the runtime
-    gives them; `logprobs` are natural logarithms of the model's own, unconstrained probabilities.
+    gives them; `logprobs` are natural logarithms of the model's own, unconstrained probabilities (vLLM's are of what a
+    schema left, where one was asked for).
     """
 
     text: str

@@ -149,6 +149,19 @@ def test_a_step_is_played_by_the_adapter_that_a_server_names_and_the_others_by_t
     ]
 
 
+def test_a_reply_by_an_adapter_names_the_model_that_plays_it_and_a_wrong_name_is_said_to_be_the_adapters(
+    server: Server,
+) -> None:
+    with OpenAILLM(server.url, "m", adapters={"manage": "mine"}) as llm:
+        [reply] = llm.complete([Prompt("manage", (), None, 9)])
+        assert (reply.model, reply.adapter) == ("m", "mine")  # vLLM gives the adapter's name for the model's
+        server.script(refusal(404, "The model `mine` does not exist"))
+        with pytest.raises(ModelUnavailable, match="check base_url and the name of the adapter, mine"):
+            llm.complete([Prompt("manage", (), None, 9)])
+        with pytest.raises(ModelUnavailable, match="check base_url and the model's name"):
+            llm.complete([Prompt("answer", (), None, 9)])
+
+
 def test_a_chat_request_that_is_passed_on_is_played_by_no_adapter(server: Server) -> None:
     for adapters in ({"answer": 2}, {"answer": "named"}, {}):
         with OpenAILLM(server.url, "m", adapters=adapters) as llm:

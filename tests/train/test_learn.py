@@ -42,6 +42,25 @@ def tasks() -> dict[str, Any]:
     }
 
 
+def test_a_run_that_began_from_an_adapter_goes_on_from_its_own_checkpoint(tmp_path: Path) -> None:
+    """With KL a checkpoint also holds the adapter that the run began from, in a folder beside its own."""
+    begun = train(tmp_path / "begun").adapter
+
+    def trained(name: str, steps: int) -> dict[str, Any]:
+        run, config = Run(tmp_path / name), replace(CONFIG, steps=steps, kl=0.01)
+        run.claim(config, {})
+        model, _ = prepared(tiny_model(), config, begun)
+        learn(config, run, model, byte_tokenizer(), Early(), {}, use_cpu=True)
+        return dict(load_file(run.adapter / "adapter_model.safetensors"))
+
+    whole, start = trained("whole", 4), load_file(begun / "adapter_model.safetensors")
+    assert list((tmp_path / "whole" / "checkpoints" / "checkpoint-4").glob("*/adapter_model.safetensors"))
+    trained("resumed", 2)
+    for again in (trained("resumed", 4), trained("whole", 4)):  # the second asks for what is done
+        assert all(torch.equal(again[name], whole[name]) for name in whole)
+        assert not all(torch.equal(again[name], start[name]) for name in start)
+
+
 @pytest.mark.parametrize("algo", ["grpo", "ppo"])
 @pytest.mark.parametrize("agent", ["manager", "answer"])
 def test_a_whole_run(tmp_path: Path, agent: str, algo: str) -> None:

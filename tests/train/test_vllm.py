@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +24,7 @@ from memory_r1.train.config import changed
 from memory_r1.train.learn import prepared
 from memory_r1.train.policy import Policy, sample_group
 from memory_r1.train.trainer import GroupGRPOTrainer, Seat
-from memory_r1.train.vllm import importance_BT
+from memory_r1.train.vllm import importance_BT, merged_weights
 
 
 class Elsewhere:
@@ -36,11 +39,11 @@ class Elsewhere:
 
     def generate(self, *, prompts: list[list[int]], images: None, num_generations: int) -> tuple[Any, ...]:
         assert images is None
-        assert all(prompt == prompts[0] for prompt in prompts)
         self.asked.append((len(prompts), num_generations))
-        sampled = sample_group(
-            self.model, prompts[0], len(prompts), max_tokens=self.max_completion_length, end_ids=frozenset({0})
-        )
+        sampled = [
+            sample_group(self.model, prompt, 1, max_tokens=self.max_completion_length, end_ids=frozenset({0}))[0]
+            for prompt in prompts
+        ]
         logprobs = [[[logp + 0.1] for logp in one.logprobs] for one in sampled]
         return prompts, [one.token_ids for one in sampled], logprobs, None
 
@@ -55,7 +58,7 @@ def test_replies_come_from_the_engine_and_are_scored_by_the_trainer(tmp_path: Pa
     made.current_gradient_accumulation_steps = 2
     batch = made._play([0, 1])[0]
     assert engine.synced == 1
-    assert engine.asked == [(4, 4)] * 2
+    assert engine.asked == [(8, 1)]  # all groups' at once
     assert batch["completion_ids"].shape == (4, 6)
     kept = batch["completion_mask"].bool()
     torch.testing.assert_close(batch["old_per_token_logps"][kept], made._score(model, batch)[0][kept].detach())
@@ -67,6 +70,22 @@ def test_replies_come_from_the_engine_and_are_scored_by_the_trainer(tmp_path: Pa
 def test_a_token_weighs_by_how_much_likelier_the_trainer_finds_it() -> None:
     ours, theirs = torch.tensor([[-1.0, -1.0, -1.0]]), torch.tensor([[-1.5, -9.0, float("nan")]])
     torch.testing.assert_close(importance_BT(ours, theirs, 3.0), torch.tensor([[1.6487213, 3.0, 1.0]]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_engine_is_given_what_trl_would_give_it_and_no_weight_is_changed(dtype: torch.dtype) -> None:
+    model, _ = prepared(tiny_model().to(dtype), CONFIG)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    ours = {name: weight.clone() for name, weight in merged_weights(model)}
+    assert all(torch.equal(parameter, before[name]) for name, parameter in model.named_parameters())
+    trl = SimpleNamespace(model=model, _dist=SimpleNamespace(gather_params=lambda _: nullcontext(), is_fsdp=False))
+    trl._fix_param_name_to_vllm = partial(VLLMGeneration._fix_param_name_to_vllm, trl)
+    theirs = {name: weight.clone() for name, weight in VLLMGeneration._iter_named_params(trl)}
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_trls_engine_has_what_is_used_of_it() -> None:

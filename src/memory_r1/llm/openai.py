@@ -192,7 +192,7 @@ class OpenAILLM:
                 self._unwanted |= {named}
                 continue
             if response.status_code not in (400, 422) or not _about_format(message) or mode == "none":
-                raise self._refused(response.status_code, message)
+                raise self._refused(response.status_code, message, body["model"])
             mode = _WEAKER[mode]
 
     def _body(self, prompt: Prompt, mode: SchemaMode) -> dict[str, Any]:
@@ -250,7 +250,7 @@ class OpenAILLM:
                 prompt_tokens=int(usage.get("prompt_tokens") or 0),
                 completion_tokens=int(usage.get("completion_tokens") or 0),
                 stop="length" if choice.get("finish_reason") == "length" else "end",
-                model=data.get("model") or self.model,
+                model=self.model if "model" in self._played[step] else data.get("model") or self.model,
                 adapter=self.adapters.get(step),
                 prompt_ids=data.get("prompt_token_ids"),
                 token_ids=ids if ids and None not in ids else None,
@@ -275,11 +275,12 @@ class OpenAILLM:
         what = self._safe(str(error)) or type(error).__name__
         return self._unavailable(f"cannot be reached ({what}); check that the server runs and base_url is right")
 
-    def _refused(self, status: int, message: str) -> ModelUnavailable:
+    def _refused(self, status: int, message: str, asked: str) -> ModelUnavailable:
+        named = "the model's name" if asked == self.model else f"the name of the adapter, {asked}"
         remedy = {
             401: "; check api_key",
             403: "; check api_key and its rights",
-            404: "; check base_url and the model's name",
+            404: f"; check base_url and {named}",
             429: "; lower concurrency or wait",
         }.get(status, "; look into the server's log" if status >= 500 else "")
         error = self._unavailable(f"answered {status}: {self._safe(message[:300])}{remedy}")

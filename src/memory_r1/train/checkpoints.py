@@ -50,6 +50,14 @@ class Guarded:
                 "on from the checkpoint before"
             ) from error
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """transformers 5.19 leaves "default" as it is where adapters of other names lie beside it, in folders."""
+        super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
+        learner = self.model if model is None else model  # type: ignore[attr-defined]
+        if hasattr(learner, "peft_config") and not self.is_fsdp_enabled:  # type: ignore[attr-defined]
+            learner.load_adapter(resume_from_checkpoint, "default", is_trainable=True)
+            learner.set_adapter("default")
+
     def _save_more(self, path: Path) -> None:
         """What a checkpoint holds besides."""
 

@@ -37,7 +37,7 @@ from memory_r1.train.episodes import Group, Task, played
 from memory_r1.train.objectives import clipped_value_loss, explained_variance, gae_BT, grpo_advantages_BG
 from memory_r1.train.policy import Policy, score_group, using_adapter
 from memory_r1.train.sharding import gathered, learned_weights
-from memory_r1.train.vllm import Engine, engine_sampler, importance_BT
+from memory_r1.train.vllm import Engine, engine_sampler, importance_BT, merged_weights
 from memory_r1.types import KINDS
 
 CRITIC = "critic.pt"
@@ -84,7 +84,10 @@ class GroupGRPOTrainer(Guarded, GRPOTrainer):  # type: ignore[misc]
         self.kl_in_reward = 0.0
         self.engine: Engine | None = None
         if self.use_vllm:
-            self.use_engine(self.vllm_generation)
+            engine = self.vllm_generation
+            if config.lora.rank and not self.is_fsdp_enabled:  # TRL's own rounds the weights that it merges and parts
+                engine._iter_named_params = lambda: merged_weights(engine.model)
+            self.use_engine(engine)
         self._micro_batches: list[dict[str, Any]] = []
         self._passes = 0  # how often the model is gone through for a micro-batch at least: see _most
         self._chance = random.Random()  # seeded anew for every step
