@@ -19,5 +19,7 @@ def allow_sharding_on_cpus() -> None:
         if fsdp_plugin is not None:
             PartialState._shared_state["distributed_type"] = self.distributed_type = DistributedType.FSDP
             self.fsdp_plugin = fsdp_plugin
+            if self._mixed_precision != "no":
+                fsdp_plugin.set_mixed_precision(self._mixed_precision)
 
     AcceleratorState.__init__ = make

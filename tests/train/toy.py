@@ -29,13 +29,14 @@ CONFIG = changed(
 class Early:
     """Rewarded for characters of the first half of the alphabet (by token), in one reply or in `turns` of them.
 
-    `uneven`: a later sample has more turns than the one before it.
+    `uneven`: a later sample has more turns than the one before it; those of `silent` have none.
     """
 
     samples: int = 4
     turns: int = 1
     flat: tuple[int, ...] = ()  # samples whose reward is always the same
     uneven: bool = False
+    silent: tuple[int, ...] = ()
     step: Step = "manage"
 
     def __len__(self) -> int:
@@ -47,11 +48,11 @@ class Early:
     def maker(self, place: int) -> Callable[[], Flow[Reward]]:
         def episode() -> Flow[Reward]:
             right = []
-            for turn in range(self.turns + place * self.uneven):
+            for turn in range(0 if place in self.silent else self.turns + place * self.uneven):
                 prompt = Prompt("manage", (Message("user", f"{place} {turn}"),), max_tokens=6)
                 reply = yield prompt
                 right += [token < 130 for token in reply.token_ids or ()]
-            total = 0.5 if place in self.flat else sum(right) / len(right)
+            total = 0.5 if place in (*self.flat, *self.silent) else sum(right) / len(right)
             return Reward(total, {"metric": total}, ("ADD",), ("early",), (True,))
 
         return episode

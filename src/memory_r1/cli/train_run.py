@@ -180,7 +180,8 @@ def _train(agent: str, given: Mapping[str, Any], **frozen: Path | None) -> Path:
         from memory_r1.train.sharding import is_main, main_first
 
     with main_first():
-        run.claim(config, {**about, "frozen": {step: str(folder) for step, folder in frozen.items() if folder}})
+        if is_main():
+            run.claim(config, {**about, "frozen": {step: str(folder) for step, folder in frozen.items() if folder}})
     transformers.utils.logging.set_verbosity_error()
     datasets.disable_progress_bars()
     work = _clone if config.algo == "sft" else _reinforce
@@ -249,7 +250,8 @@ def _reinforce(
             llm = EmbeddedLLM(served, adapters={step: folder}, context_tokens=config.context, parallel=1)
             return Remembering(llm)  # most banks of a group are alike, and so are the questions put to them
         if config.lora.rank == 0:
-            plays = base_of(config.model if folder is None else str(folder))[0].to(PartialState().device)
+            plays, _ = base_of(config.model if folder is None else str(folder), bf16=config.bf16)
+            plays = plays.to(PartialState().device)
         elif folder is not None:
             model.load_adapter(folder, step, is_trainable=False)
             name = step

@@ -13,15 +13,23 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
 
 from memory_r1.errors import CheckpointFailed, Diverged, InvalidInput
 from memory_r1.train.config import TrainConfig
 from memory_r1.train.runs import COMPLETE
-from memory_r1.train.sharding import processes
+from memory_r1.train.sharding import add_up_exactly, check, processes, sharded
 
 
 class Guarded:
     """A mixin that stands before a Trainer."""
+
+    def create_accelerator_and_postprocess(self) -> None:
+        super().create_accelerator_and_postprocess()  # type: ignore[misc]
+        plugin = getattr(self.accelerator.state, "fsdp_plugin", None)  # type: ignore[attr-defined]
+        if plugin is not None:
+            check(plugin)
+            add_up_exactly(plugin)
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         loss = super().training_step(model, inputs, num_items_in_batch)  # type: ignore[misc]
@@ -43,7 +51,7 @@ class Guarded:
             self.accelerator.wait_for_everyone()  # type: ignore[attr-defined]  # each process writes a part
             if args.should_save:
                 (path / COMPLETE).write_text(json.dumps({"step": step}), encoding="utf-8")
-        except (OSError, RuntimeError, SafetensorError) as error:
+        except (OSError, RuntimeError, SafetensorError, CheckpointException) as error:
             shutil.rmtree(path, ignore_errors=True)
             raise CheckpointFailed(
                 f"{path} could not be written ({error}); make room on the disk and run the same command again: it goes "
@@ -88,6 +96,8 @@ def shared_settings(config: TrainConfig, folder: Path, use_cpu: bool | None) -> 
         "report_to": list(config.report),
         "run_name": folder.parent.name,
         "remove_unused_columns": False,
+        # Unless they are summed after each micro-batch, a process holds whole gradients until the step's last.
+        "accelerator_config": {"gradient_accumulation_kwargs": {"sync_each_batch": sharded()}},
         "ddp_broadcast_buffers": False,  # they never change, and processes may score unequally many prompts in a pass
         "disable_tqdm": True,
     }

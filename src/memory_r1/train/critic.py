@@ -38,7 +38,7 @@ class Critic(nn.Module):  # type: ignore[misc]
         share_prompts(self.backbone)
         output = self.backbone(input_ids=ids_1S, position_ids=positions_1S, layout=layout, use_cache=False)
         hidden_NH = output.last_hidden_state[0, before_N]
-        return self.head(hidden_NH.to(self.head.weight.dtype)).sum(dim=-1).float()  # of one; FSDP2 wants no view
+        return self.head(hidden_NH.to(self.head.weight.dtype)).sum(dim=-1)  # of one; FSDP2 wants no view
 
 
 def critic_of(model: Any, lora: Any | None) -> Critic:
@@ -60,5 +60,5 @@ def group_values(critic: Any, prompt_ids: Sequence[int], replies: Sequence[Seque
     """The value before each token of G replies to one prompt, (G, T), padded with 0: one pass, as in `score_group`."""
     device = next(critic.parameters()).device
     packed = pack(prompt_ids, replies, device)
-    values_N = critic(packed.ids_S[None], packed.positions_S[None], packed.layout, packed.before_N)
+    values_N = critic(packed.ids_S[None], packed.positions_S[None], packed.layout, packed.before_N).float()
     return torch.nn.utils.rnn.pad_sequence(list(values_N.split(list(packed.lengths))), batch_first=True)

@@ -26,7 +26,7 @@ from memory_r1.train.episodes import Group, Task
 from memory_r1.train.logo import LoGoTrainer
 from memory_r1.train.policy import Policy
 from memory_r1.train.runs import Progress, Run, transcript
-from memory_r1.train.sharding import learned_weights, main_first
+from memory_r1.train.sharding import anywhere, learned_weights, main_first
 from memory_r1.train.trainer import GroupGRPOTrainer, PPOTrainer, Seat
 from memory_r1.types import Step
 
@@ -202,6 +202,7 @@ class Keeper(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         del args
+        self.stopped = anywhere(self.stopped)  # a checkpoint is written by all together
         if self.stopped and state.global_step % self._epochs == 0:
             control.should_save = control.should_training_stop = True
 

@@ -112,26 +112,20 @@ class GroupGRPOTrainer(Guarded, GRPOTrainer):  # type: ignore[misc]
         """Micro-batches, a group each, of episodes of the samples that lie at these places."""
         if self.engine is not None:
             self.engine.sync_weights()
-        with gathered(*self._asked()):
-            return self._played(places)
-
-    def _asked(self) -> tuple[Any, ...]:
-        """The models that episodes are played and scored by."""
-        return self.model, self.ref_model
-
-    def _played(self, places: Sequence[int]) -> list[dict[str, Any]]:
         began, step, resampled = time.perf_counter(), self.state.global_step, 0
         place_in_run = (self.config.seed, step, self.accelerator.process_index)
         self.seat.policy.seed(*place_in_run)  # so that a run that goes on from a checkpoint samples what it would have
         self._chance = random.Random(repr(place_in_run))
-        groups = self._groups(places)
-        for _ in range(self.config.resample):
-            alike = [number for number, group in enumerate(groups) if not group.varied]
-            others = self._groups([self._chance.randrange(len(self.task)) for _ in alike]) if alike else []
-            for number, group in zip(alike, others, strict=True):
-                groups[number] = group
-            resampled += len(alike)
-        batches = [self._rows(group) for group in groups]
+        with gathered(self.model):
+            groups = self._groups(places)
+            for _ in range(self.config.resample):
+                alike = [number for number, group in enumerate(groups) if not group.varied]
+                others = self._groups([self._chance.randrange(len(self.task)) for _ in alike]) if alike else []
+                for number, group in zip(alike, others, strict=True):
+                    groups[number] = group
+                resampled += len(alike)
+            batches = [self._rows(group) for group in groups]
+        self._refer(batches)
         self._advantages(groups, batches)
         tokens = torch.tensor(sum(float(one["completion_mask"].sum()) for one in batches), device=self.args.device)
         tokens = self.accelerator.reduce(tokens, "sum")
@@ -190,16 +184,20 @@ class GroupGRPOTrainer(Guarded, GRPOTrainer):  # type: ignore[misc]
                 batch["old_per_token_logps"] = self._score(self.model, batch)[0]
             most = self.vllm_importance_sampling_clip_max
             batch["importance_sampling_ratio"] = importance_BT(batch["old_per_token_logps"], sampled, most)
-        if self.beta or self.kl_in_reward:  # without rows, too: another process may have some in this micro-batch
-            batch["ref_per_token_logps"] = self._reference(batch) if rows else torch.zeros_like(sampled)
         return batch
 
-    def _reference(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Log-probabilities under the policy that training began with: TRL's copy, or the model without adapter."""
+    def _refer(self, batches: Sequence[dict[str, Any]]) -> None:
+        """Add log-probabilities under the policy that training began with: TRL's copy, or the model without adapter."""
+        if not self.beta and not self.kl_in_reward:
+            return
         model = self.ref_model if self.ref_model is not None else self.accelerator.unwrap_model(self.model)
         adapter = "ref" if "ref" in getattr(model, "peft_config", {}) else ""
-        with using_adapter(model, adapter):
-            return self._score(model, batch)[0]
+        with gathered(model), using_adapter(model, adapter):
+            for batch in batches:  # those without rows, too: another process may have some in this micro-batch
+                sampled = batch["old_per_token_logps"]
+                batch["ref_per_token_logps"] = (
+                    self._score(model, batch)[0] if len(sampled) else torch.zeros_like(sampled)
+                )
 
     def _score(self, model: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
@@ -303,10 +301,10 @@ class WithCritic(GRPOTrainer):  # type: ignore[misc]
 
     def _advantages(self, groups: Sequence[Group], batches: Sequence[dict[str, Any]]) -> None:
         """Token by token; an episode's reward comes at the end of each of its replies."""
-        for group, batch in zip(groups, batches, strict=True):
+        with gathered(self.critic):
+            values = [self._values(batch) for batch in batches]
+        for group, batch, values_BT in zip(groups, batches, values, strict=True):
             mask_BT, episode_B = batch["completion_mask"], batch["episode"]
-            with torch.no_grad():
-                values_BT = self._values(batch)
             rewards_BT = torch.zeros_like(values_BT)
             if len(episode_B):
                 if self.kl_in_reward:
@@ -412,9 +410,6 @@ class PPOTrainer(WithCritic, GroupGRPOTrainer):
 
     _tag_names = ("trl", "ppo", "memory-r1")
 
-    def _asked(self) -> tuple[Any, ...]:
-        return *super()._asked(), self.critic
-
 
 def trl_config(config: TrainConfig, folder: Path, use_cpu: bool | None = None, **others: Any) -> GRPOConfig:
     """TRL's settings: a micro-batch is one group, a step `groups` of them over all processes. `others` replace some."""
@@ -494,9 +489,9 @@ def _most(accelerator: Any, batch: Mapping[str, Tensor]) -> int:
 
     The others do as often: the weights of a model that is shared out are gathered from all, and gradients by all.
     """
-    passes = max(1, len(_alike(*_texts(batch))))
     if accelerator.num_processes == 1:
-        return passes
+        return 1
+    passes = max(1, len(_alike(*_texts(batch))))
     return int(accelerator.gather(torch.tensor([passes], device=accelerator.device)).max())
 
 
