@@ -156,6 +156,7 @@ def test_a_group_without_replies_takes_part_in_what_another_process_learns(tmp_p
     trainer = trainer_of(tmp_path, kl=0.1)
     silent = Group("a sample", [Rollout(Reward(0.0, {}), []) for _ in range(4)])
     batch = trainer._rows(silent)
+    trainer._refer([batch])
     trainer._advantages([silent], [batch])
     batch["num_items_in_batch"] = torch.tensor(30.0)
     assert trainer._compute_loss(trainer.model, beside(trainer, batch, 5)).item() == 0.0
