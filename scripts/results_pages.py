@@ -107,6 +107,11 @@ GRADED = {
         "held-out-manager-rl-grpo-1": "the same, seed 1",
         "held-out-manager-rl-ppo": "the same, then PPO, 10 steps, seed 7",
         "held-out-manager-rl-ppo-1": "the same, seed 1",
+        "held-out-manager-rl-start-2": "cloned anew, 50 steps and 30 with operations balanced; worlds of today",
+        "held-out-manager-rl-grpo-2": "the same, then GRPO with a charge for growth, 15 steps, seed 2",
+        "held-out-manager-rl-ppo-2": "the same start, then PPO, 10 steps, seed 2",
+        "held-out-manager-segments": "the same start, then GRPO over segments of 8 turns, 6 steps",
+        "held-out-manager-logo": "the same start, then LoGo-GRPO, 6 steps",
         "held-out-manager": "cloned, 600 steps",
         "held-out-absent-manager": "then 50 steps (ships); worlds with remarks, a fifth of the decisions without the "
         "memory that they are about, under the schema",
