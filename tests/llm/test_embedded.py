@@ -104,6 +104,28 @@ def test_a_header_without_weights_is_a_damaged_model(tmp_path: Path) -> None:
         EmbeddedLLM(file)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux's OpenMP library is told how to wait")
+@pytest.mark.parametrize(
+    ("environment", "spins"),
+    [({}, "300"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "30000000000")],
+)
+def test_threads_wait_for_each_other_by_short_spins_unless_the_environment_says_how(
+    tmp_path: Path, environment: Mapping[str, str], spins: str
+) -> None:
+    file = tmp_path / "header.gguf"
+    file.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 0))
+    code = (
+        "import os\nfrom memory_r1.llm.embedded import EmbeddedLLM\n"
+        f"try: EmbeddedLLM({str(file)!r})\nexcept Exception: print(os.environ.get('GOMP_SPINCOUNT'))"
+    )
+    inherited = {k: v for k, v in os.environ.items() if k not in {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}}
+    # The OpenMP library then tells its settings as it is loaded.
+    environment = {**inherited, "OMP_DISPLAY_ENV": "verbose", **environment}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    assert f"GOMP_SPINCOUNT = '{spins}'" in run.stderr
+    assert run.stdout.strip() == str(environment.get("GOMP_SPINCOUNT"))
+
+
 @pytest.mark.parametrize("wrong", [{"parallel": 0}, {"context_tokens": 0}, {"threads": 0}])
 def test_settings_that_cannot_be_meant_are_refused(wrong: Mapping[str, int]) -> None:
     with pytest.raises(InvalidInput):

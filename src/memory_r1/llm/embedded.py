@@ -286,7 +286,8 @@ def _read_base(path: Path) -> tuple[Header, int | None]:
 def _start(path: Path, adapters: Sequence[Path], context: int, slots: int, threads: int | None) -> Any:
     """A running llama.cpp server, silent and out of reach from outside this process."""
     try:
-        import xllamacpp
+        with _short_spins():
+            import xllamacpp
     except ImportError as error:
         raise ModelUnavailable(
             "the embedded model needs the package xllamacpp (`pip install xllamacpp`); where it has no wheel, use "
@@ -328,6 +329,24 @@ def _awake(server: Any) -> Any:
     """The server, once its loop takes requests: one that is freed before that waits for itself for ever."""
     server.handle_metrics()  # the one request that asks no model
     return server
+
+
+@contextmanager
+def _short_spins() -> Iterator[None]:
+    """Lets llama.cpp's threads, if they are loaded here, sleep soon when they wait for one that has no core.
+
+    By default they spin for a millisecond or more, on the very core that the other may be waiting for: beside a
+    training run a reply took more than ten times as long. The OpenMP library reads its environment once, as it is
+    loaded; afterwards the process and its children have theirs as it was.
+    """
+    if sys.platform != "linux" or os.environ.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}:
+        yield
+        return
+    os.environ["GOMP_SPINCOUNT"] = "300"
+    try:
+        yield
+    finally:
+        del os.environ["GOMP_SPINCOUNT"]
 
 
 def _cores() -> int:
