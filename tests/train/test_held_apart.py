@@ -18,6 +18,7 @@ from memory_r1.train.sources import samples_for
 ROOT = Path(__file__).parents[2]
 REPORTS = ROOT / "scripts/results_pages.py"  # trains nothing: it names the dialogues whose results it prints
 LEAST = 6  # words: shorter lines ("What did you do?") are anybody's
+LEAST_BLANKED = 4  # words of a line of its own, with a blank for each name
 
 locomo = pytest.mark.skipif("MEMORY_R1_LOCOMO" not in os.environ, reason="LoCoMo's file is not there")
 
@@ -48,6 +49,26 @@ def test_no_training_file_holds_an_id_or_a_line_of_the_test_dialogues() -> None:
         assert not [one.id for one in held.dialogues if one.id in text], path
         told = f" {plain(text)} "
         assert not [line for line in lines if line in told], path
+
+
+def blanked(text: str, speakers: set[str]) -> str:
+    """The words, with one blank for a speaker of the dialogues and for what a template leaves open."""
+    text = re.sub(rf"\b(?:{'|'.join(speakers)})\b|\{{\w+\}}", " _ ", text.lower())
+    return " ".join(re.findall(r"[a-z0-9]+|_", text))
+
+
+@locomo
+def test_no_template_is_a_line_of_the_test_dialogues_but_for_the_names() -> None:
+    held = load(os.environ["MEMORY_R1_LOCOMO"]).split("test")
+    speakers = {name.lower() for dialogue in held.dialogues for name in dialogue.speakers}
+    said = [turn.text for dialogue in held.dialogues for turn in dialogue.turns] + [one.text for one in held.questions]
+    lines = {blanked(one, speakers) for one in said}
+    assert blanked("How many dogs does {n} have?", speakers) in lines
+    for path in (ROOT / "src/memory_r1/train/data").glob("*.toml"):
+        templates = path.read_text(encoding="utf-8").splitlines()
+        assert len(templates) > 1_000
+        told = {one for one in templates if len(blanked(one, speakers).split()) >= LEAST_BLANKED}
+        assert not [one for one in told if blanked(one, speakers) in lines], path
 
 
 @locomo
