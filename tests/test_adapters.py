@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from memory_r1.adapters import ROOM, playing, shipped
+from memory_r1.cli.options import chosen_adapters
+from memory_r1.errors import InvalidInput
 from memory_r1.llm.embedded import EmbeddedLLM
 from memory_r1.llm.gguf import adapter_name, check_adapter, read_header
 from memory_r1.memory import Memory
@@ -43,6 +45,14 @@ def test_an_adapter_that_is_given_plays_its_step_and_ours_the_others(room: Path)
 def test_untrained_only_what_is_given_plays(room: Path) -> None:
     assert playing(SMALL, {}, untrained=True, room=room) == {}
     assert playing(SMALL, {"manage": Path("mine.gguf")}, untrained=True, room=room) == {"manage": Path("mine.gguf")}
+
+
+def test_one_of_ours_plays_alone_where_it_is_asked_for_among_none() -> None:
+    assert chosen_adapters(None, ("manage=shipped",), untrained=True) == {"manage": shipped(SMALL)["manage"]}
+    with pytest.raises(InvalidInput, match="no adapter for judge comes with smollm2: give a file"):
+        chosen_adapters(None, ("judge=shipped",), untrained=False)
+    with pytest.raises(InvalidInput, match=r"no adapter for manage comes with large\.gguf"):
+        chosen_adapters("large.gguf", ("manage=shipped",), untrained=False)
 
 
 def test_a_file_that_is_called_like_the_default_model_is_not_the_default_model(

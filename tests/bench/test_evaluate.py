@@ -16,7 +16,7 @@ from memory_r1.bench.evaluate import Config, evaluate, judged, publish, read_rec
 from memory_r1.bench.judge import judge_version
 from memory_r1.bench.records import published
 from memory_r1.bench.systems import Found, System
-from memory_r1.bench.systems.ours import MemoryR1
+from memory_r1.bench.systems.ours import AddsOnly, MemoryR1
 from memory_r1.bench.systems.plain import FullContext, NoMemory
 from memory_r1.bench.systems.rag import Rag
 from memory_r1.errors import InvalidInput
@@ -72,13 +72,18 @@ def systems(folder: Path) -> list[System]:
     return [
         NoMemory(),
         FullContext(),
-        *(Rag(embedder, method, unit) for method in ("bm25", "dense", "hybrid") for unit in ("turn", "session")),
+        *(
+            Rag(embedder, method, unit)
+            for method in ("bm25", "dense", "hybrid", "kept")
+            for unit in ("turn", "session")
+        ),
         MemoryR1(ScriptedLLM(model), embedder, folder / "banks"),
         MemoryR1(ScriptedLLM(model), embedder, folder / "banks", keep_turns=True),
+        MemoryR1(AddsOnly(ScriptedLLM(model)), embedder, folder / "banks"),
     ]
 
 
-@pytest.mark.parametrize("number", range(10))
+@pytest.mark.parametrize("number", range(13))
 def test_every_system_of_ours_runs_whole(number: int, tmp_path: Path) -> None:
     system = systems(tmp_path)[number]
     result = evaluate(system, TOY, ScriptedLLM(model), tmp_path / "run", config())
@@ -122,7 +127,7 @@ def test_ours_tells_its_operations_and_the_turn_behind_each_memory(tmp_path: Pat
 
 def test_ours_with_turns_finds_what_was_said_and_counts_it_apart_from_decisions(tmp_path: Path) -> None:
     silent = ScriptedLLM(lambda prompt: '{"facts": []}' if prompt.step == "extract" else model(prompt))
-    system = MemoryR1(silent, HashEmbedder(), tmp_path / "banks", keep_turns=True)
+    system = MemoryR1(silent, HashEmbedder(), tmp_path / "banks", name="memory-r1-turns", keep_turns=True)
     read = evaluate(system, TOY, silent, tmp_path, config())["read"]["d1"]
     system.close()
     assert (system.name, read["entries"], read["kept_turns"]) == ("memory-r1-turns", 3, 3)
@@ -133,6 +138,27 @@ def test_ours_with_turns_finds_what_was_said_and_counts_it_apart_from_decisions(
         ("Ann: Rex likes long walks.", "2:1", MAY.isoformat()),
         ("Ann: I adopted a dog, Rex.", "1:1", MAY.isoformat()),
     ]
+
+
+def test_a_memory_that_only_adds_asks_no_manager() -> None:
+    llm = ScriptedLLM(["facts", "answer"])
+    prompts = [Prompt(step, (), max_tokens=8) for step in ("extract", "manage", "answer", "manage")]
+    assert [one.text for one in AddsOnly(llm).complete(prompts)] == [
+        "facts",
+        '{"operation": "ADD"}',
+        "answer",
+        '{"operation": "ADD"}',
+    ]
+    assert [prompt.step for prompt in llm.prompts] == ["extract", "answer"]
+
+
+def test_kept_turns_are_ranked_with_their_replies(tmp_path: Path) -> None:
+    asked = replace(TOY, questions=(replace(TOY.questions[0], text="dog?"),))
+    shown = {}
+    for method in ("bm25", "kept"):
+        evaluate(Rag(HashEmbedder(), method), asked, ScriptedLLM(model), tmp_path / method, config())
+        shown[method] = [one["turn"] for one in read_records(tmp_path / method)[0]["retrieved"]]
+    assert shown == {"bm25": ["1:1"], "kept": ["1:1", "1:2"]}
 
 
 class Interrupted:
@@ -169,11 +195,11 @@ def test_a_line_that_was_cut_off_is_made_again(tmp_path: Path) -> None:
     assert len(path.read_text().splitlines()) == 3
 
 
-def sitting(folder: Path, llm: LLM) -> dict[str, Any]:
+def sitting(folder: Path, llm: LLM, **changes: Any) -> dict[str, Any]:
     roles = Roles(llm)
     system = MemoryR1(roles, HashEmbedder(), folder / "banks")
     try:
-        return evaluate(system, TOY, ScriptedLLM(model), folder, config(), meter=lambda: dict(roles.usage))
+        return evaluate(system, TOY, ScriptedLLM(model), folder, config(**changes), meter=lambda: dict(roles.usage))
     finally:
         system.close()
 
@@ -212,6 +238,20 @@ def test_one_models_memories_are_answered_from_by_another(tmp_path: Path) -> Non
     assert second["read"] == first["read"]
     found = [[record["retrieved"] for record in read_records(tmp_path / name)] for name in ("first", "second")]
     assert found[0] == found[1]
+
+
+def test_turns_are_put_beside_memories_that_were_read_without(tmp_path: Path) -> None:
+    first = sitting(tmp_path / "first", ScriptedLLM(model), system="memory-r1")["read"]["d1"]
+    llm, folder = ScriptedLLM(model), tmp_path / "second"
+    system = MemoryR1(llm, HashEmbedder(), folder / "banks", name="memory-r1-turns", keep_turns=True)
+    mine = config(system="memory-r1-turns")
+    read = evaluate(system, TOY, llm, folder, mine, read_by=tmp_path / "first")["read"]["d1"]
+    system.close()
+    assert [prompt.step for prompt in llm.prompts] == ["answer"] * 3
+    assert (first["entries"], first["kept_turns"], read["entries"], read["kept_turns"]) == (3, 0, 6, 3)
+    assert {name: read[name] for name in ("turns", "tokens", "seconds", "operations")} == {
+        name: first[name] for name in ("turns", "tokens", "seconds", "operations")
+    }
 
 
 @pytest.mark.parametrize(

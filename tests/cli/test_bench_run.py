@@ -145,4 +145,6 @@ def test_a_system_that_is_not_there_is_named_with_those_that_are(server: str, tm
     ]
     result = CliRunner().invoke(main, words)
     assert result.exit_code == 1
-    assert "no system is called 'memo'; there are memory-r1, memory-r1-turns, no-memory" in result.stderr
+    assert (
+        "no system is called 'memo'; there are memory-r1, memory-r1-turns, memory-r1-adds, no-memory" in result.stderr
+    )

@@ -35,6 +35,8 @@ from memory_r1.types import Answer, MemoryEntry, Prompt, Reply, Retrieved, Scope
 
 CONFIG, READ, RECORDS, RESULT = "config.json", "read.json", "records.jsonl", "result.json"
 JUDGEMENTS, LOCK, COMMITS, READING = "judgements.jsonl", "lock.db", "commits.json", "reading.json"
+COST = frozenset({"turns", "seconds", "tokens", "uncounted", "remembered_before"})
+"""What is noted of a dialogue about reading it; the rest is about what there was to answer from."""
 BANKS = "banks"  # folder of what a system keeps, a file a dialogue
 
 Meter = Callable[[], Mapping[str, Usage]]
@@ -92,9 +94,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Run what is missing and return the result. `llm` plays the step "answer"; `meter` tells what was spent so far.
 
-    `read_by`: another run of the same system, from whose memories this one answers: one model's memories, another's
-    answers. Raises InvalidInput when the folder holds a run with another config, or another process is at work in it,
-    when there is no question, and when `read_by` did not read the same.
+    `read_by`: another run of the same system (for memory-r1-turns also of memory-r1), from whose memories this one
+    answers: one model's memories, another's answers. Raises InvalidInput when the folder holds a run with another
+    config, or another process is at work in it, when there is no question, and when `read_by` did not read the same.
     """
     metrics.check_installed()
     questions = chosen(dataset, config.limit)
@@ -120,8 +122,9 @@ def evaluate(
                 read.pop(dialogue.id, None)
                 (folder / READING).unlink(missing_ok=True)
             took = _read(system, dialogue, meter, progress, folder / READING)
-            # What is left of a reading that was interrupted is cheap: the first figures are those that count.
-            read.setdefault(dialogue.id, took)
+            # What is left of a reading that was interrupted is cheap: of the cost, the first figures count.
+            spent = {name: value for name, value in read.get(dialogue.id, {}).items() if name in COST}
+            read[dialogue.id] = took | spent
             _write(folder / READ, read)
             (folder / READING).unlink(missing_ok=True)
             for question in missing:
@@ -153,15 +156,18 @@ def concluded(folder: Path, dataset: Dataset) -> dict[str, Any]:
 def _take_over(source: Path, folder: Path, config: Config) -> None:
     """Let a run begin with what another run of the same system has read: its banks, and what reading them cost.
 
-    A run that has begun is left as it is. Raises InvalidInput where the other run is of another system, did not read
-    the same to the end, or no longer has its banks.
+    memory-r1-turns takes over memory-r1's, too, and puts the turns beside them. A run that has begun is left as it is.
+    Raises InvalidInput where the other run is of another system, did not read the same to the end, or no longer has
+    its banks.
     """
     if (folder / READ).exists():
         return
     theirs, read = _json(source / CONFIG), _json(source / READ) or {}
     if theirs is None:
         raise InvalidInput(f"{source} is no run: give the folder that `memory-r1 bench run` wrote for {config.system}")
-    for name in ("system", "data", "sessions", "embedder", "source"):
+    if (theirs["system"], config.system) != ("memory-r1", "memory-r1-turns") and theirs["system"] != config.system:
+        raise InvalidInput(f"{source} has another system: {theirs['system']}, not {config.system}")
+    for name in ("data", "sessions", "embedder", "source"):
         mine = getattr(config, name)
         if theirs.get(name, mine) != mine:  # runs of before the source was noted do not say it
             raise InvalidInput(f"{source} has another {name}: {theirs[name]}, not {mine}")

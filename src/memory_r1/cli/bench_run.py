@@ -26,9 +26,10 @@ if TYPE_CHECKING:  # the benchmark's modules load when a command runs
 OURS = (
     "memory-r1",
     "memory-r1-turns",
+    "memory-r1-adds",
     "no-memory",
     "full-context",
-    *(f"rag-{m}-{u}s" for u in ("turn", "session") for m in ("bm25", "dense", "hybrid")),
+    *(f"rag-{m}-{u}s" for u in ("turn", "session") for m in ("bm25", "dense", "hybrid", "kept")),
 )
 CONTEXT = 32_768  # tokens: Mem0 2.x alone begins with 8,000 of instructions
 
@@ -52,7 +53,8 @@ repairs = click.option(
     "--read-by",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     metavar="RUN",
-    help="Answer from what this run of memory-r1 or memory-r1-turns read: another model's memories.",
+    help="Answer from what this run of memory-r1, -turns or -adds read: another model's memories. memory-r1-turns "
+    "puts the turns beside what memory-r1 read.",
 )
 @click.option("--plain", is_flag=True, help="Ask for the answer alone, without distillation.")
 @click.option("--seed", default=0, show_default=True, help="For the intervals, and for systems that draw lots.")
@@ -89,9 +91,10 @@ def run(
 ) -> None:
     """Run memory systems side by side. Each reads the dialogues and answers, with one model and embedder for all.
 
-    SYSTEM is memory-r1, or memory-r1-turns (with turns kept word for word beside the memories), one of the plain ones
-    (no-memory, full-context, rag-METHOD-UNIT with METHOD bm25, dense or hybrid and UNIT turns or sessions), or one
-    that `memory-r1 bench setup` installs (mem0-1, langmem, ...).
+    SYSTEM is memory-r1, memory-r1-turns (with turns kept word for word beside the memories) or memory-r1-adds (every
+    fact added, none changed), one of the plain ones (no-memory, full-context, rag-METHOD-UNIT with METHOD bm25, dense,
+    hybrid or kept, as memory-r1-turns finds them, and UNIT turns or sessions), or one that `memory-r1 bench setup`
+    installs (mem0-1, langmem, ...).
 
     \b
     memory-r1 bench run memory-r1 rag-hybrid-turns --data locomo:locomo10.json --split validation --out runs/val
@@ -124,7 +127,7 @@ def run(
         about["lora"] = ", ".join(f"{number} is {files.get(int(number), 'not told')}" for number in numbers)
     if read_by is not None:
         if len(systems) > 1 or not systems[0].startswith("memory-r1"):
-            raise click.UsageError("--read-by is for one system, memory-r1 or memory-r1-turns: others keep no banks")
+            raise click.UsageError("--read-by is for one system, memory-r1, -turns or -adds: others keep no banks")
         about["reader"] = reader(read_by)
     found = {}
     with ExitStack() as stack:
@@ -281,7 +284,7 @@ def _system(name: str, llm: LLM, embedder: Embedder, endpoint: Endpoint, folder:
     """The system of this name. Raises InvalidInput for one that is not known, or not installed."""
     from memory_r1.bench.systems import external
     from memory_r1.bench.systems.environments import ENVIRONMENTS
-    from memory_r1.bench.systems.ours import MemoryR1
+    from memory_r1.bench.systems.ours import AddsOnly, MemoryR1
     from memory_r1.bench.systems.plain import FullContext, NoMemory
     from memory_r1.bench.systems.rag import METHODS, Rag
     from memory_r1.recall import estimated_tokens
@@ -290,7 +293,9 @@ def _system(name: str, llm: LLM, embedder: Embedder, endpoint: Endpoint, folder:
         case ["memory", "r1"]:
             return MemoryR1(llm, embedder, folder)
         case ["memory", "r1", "turns"]:
-            return MemoryR1(llm, embedder, folder, keep_turns=True)
+            return MemoryR1(llm, embedder, folder, name=name, keep_turns=True)
+        case ["memory", "r1", "adds"]:
+            return MemoryR1(AddsOnly(llm), embedder, folder, name=name)
         case ["no", "memory"]:
             return NoMemory()
         case ["full", "context"]:

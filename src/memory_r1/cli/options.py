@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from memory_r1 import weights
-from memory_r1.adapters import playing
+from memory_r1.adapters import playing, shipped
 from memory_r1.embed import default_embedder
 from memory_r1.errors import EntryNotFound, InvalidInput
 from memory_r1.memory import Memory, OnSuspicion, default_path
@@ -27,6 +27,7 @@ Decorator = Callable[[Any], Any]
 
 DEFAULT_USER = "me"
 CONTEXT_TOKENS = 8192
+SHIPPED = "shipped"
 
 
 def options(*decorators: Decorator) -> Decorator:
@@ -59,7 +60,8 @@ model = options(
         "adapters",
         multiple=True,
         metavar="STEP=LORA",
-        help="A LoRA for extract, manage or answer: a GGUF file; with --base-url, its name or number there.",
+        help="A LoRA for extract, manage or answer: a GGUF file, or shipped (with --untrained, that one alone); with "
+        "--base-url, its name or number there.",
     ),
     click.option(
         "--untrained",
@@ -199,7 +201,7 @@ def open_llm(
 
 def chosen_adapters(model: str | None, given: tuple[str, ...], untrained: bool) -> dict[Step, Path]:
     """The adapter by which each step of an embedded model is played, as --model, --adapter and --untrained say."""
-    return playing(weights.named(model or weights.DEFAULT), adapters_of(given), untrained=untrained)
+    return playing(weights.named(model or weights.DEFAULT), adapters_of(given, model), untrained=untrained)
 
 
 def adapters_of_llm(llm: LLM | None) -> list[str]:
@@ -219,9 +221,15 @@ def model_file(name: str) -> Path:
     raise InvalidInput(f"no model {name!r}: give a GGUF file that is there, or one of {', '.join(known)}")
 
 
-def adapters_of(given: tuple[str, ...]) -> dict[Step, Path]:
-    """--adapter STEP=FILE, as often as it was given."""
-    return {step: Path(file) for step, file in map(_adapter, given)}
+def adapters_of(given: tuple[str, ...], model: str | None = None) -> dict[Step, Path]:
+    """--adapter STEP=FILE, as often as it was given; `shipped` for FILE is the one that comes with the model."""
+    ours = shipped(weights.named(model or weights.DEFAULT))
+    files = {step: Path(file) for step, file in map(_adapter, given)}
+    for step in (step for step, file in files.items() if file == Path(SHIPPED)):
+        if step not in ours:
+            raise InvalidInput(f"no adapter for {step} comes with {model or weights.DEFAULT}: give a file")
+        files[step] = ours[step]
+    return files
 
 
 def _served(given: str) -> tuple[Step, str | int]:

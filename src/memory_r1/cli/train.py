@@ -239,7 +239,7 @@ def evaluate(
     from memory_r1.train.examples import read_examples
 
     before = None if against is None else grading.read_result(against)  # first: a mistake there shows at once
-    by_step = adapters_of(adapters)
+    by_step = adapters_of(adapters, model)
     if any(path.is_dir() for path in by_step.values()):
         if not free or base_url is not None or not all(path.is_dir() for path in by_step.values()):
             raise click.UsageError(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from memory_r1.adapters import shipped
-from memory_r1.cli.options import model_file, open_llm, options
+from memory_r1.cli.options import SHIPPED, model_file, open_llm, options
 from memory_r1.errors import InvalidInput
 from memory_r1.llm.gguf import adapter_name
 from memory_r1.train.report import REPORTERS, reporters
@@ -24,7 +24,6 @@ if TYPE_CHECKING:  # these load torch, and so only when a run begins
     from memory_r1.train.config import TrainConfig
     from memory_r1.types import Step
 
-SHIPPED = "shipped"
 _folder = click.Path(exists=True, file_okay=False, path_type=Path)
 _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 _frozen = click.Path(exists=True, path_type=Path)

@@ -10,13 +10,15 @@ from urllib.parse import quote
 
 from memory_r1.answer import retrieve
 from memory_r1.bank import MemoryBank
+from memory_r1.bank.kept import words_of
+from memory_r1.bank.terms import words
 from memory_r1.bench.data import Dialogue, Question
 from memory_r1.bench.systems import Found
 from memory_r1.embed import Embedder
 from memory_r1.flow import LLM, run
 from memory_r1.manager import RELATED, UNREADABLE, remember
 from memory_r1.recall import estimated_tokens
-from memory_r1.types import KINDS, Logged, MemoryEntry, Scope
+from memory_r1.types import KINDS, Logged, MemoryEntry, Prompt, Reply, Scope
 
 _EVERY = 10  # turns between two points of the curves
 
@@ -26,18 +28,37 @@ def bank_file(folder: Path, dialogue: str) -> Path:
     return folder / f"{quote(dialogue, safe=' ')}.db"
 
 
+class AddsOnly:
+    """A model as it is, but for the Memory Manager, in whose place every fact is added: memory that never changes."""
+
+    def __init__(self, llm: LLM) -> None:
+        self._llm = llm
+
+    def complete(self, prompts: Sequence[Prompt]) -> list[Reply]:
+        replies = iter(self._llm.complete([prompt for prompt in prompts if prompt.step != "manage"]))
+        return [Reply('{"operation": "ADD"}') if prompt.step == "manage" else next(replies) for prompt in prompts]
+
+
 class MemoryR1:
     """Banks are kept in `folder`, so that reading goes on after the last turn that was remembered.
 
-    `keep_turns`: what was said is kept beside the memories, and both are found.
+    `keep_turns`: what was said is kept beside the memories, and both are found; also beside those of a bank that was
+    read without.
     """
 
     repeatable = True  # it goes on where it stopped
 
     def __init__(
-        self, llm: LLM, embedder: Embedder, folder: Path, *, related: int = RELATED, keep_turns: bool = False
+        self,
+        llm: LLM,
+        embedder: Embedder,
+        folder: Path,
+        *,
+        name: str = "memory-r1",
+        related: int = RELATED,
+        keep_turns: bool = False,
     ) -> None:
-        self.name = "memory-r1-turns" if keep_turns else "memory-r1"
+        self.name = name
         self._keep_turns = keep_turns
         self._llm, self._embedder, self._folder, self._related = llm, embedder, folder, related
         self._bank: MemoryBank | None = None
@@ -52,7 +73,11 @@ class MemoryR1:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._bank = MemoryBank(bank_file(self._folder, dialogue.id), embedder=self._embedder)
         self._scope = Scope(user_id=dialogue.id)
-        self._before = sum(self._remembers(turn.id) for turn in dialogue.turns)
+        remembered = [turn for turn in dialogue.turns if self._remembers(turn.id)]
+        self._before = len(remembered)
+        if self._keep_turns:
+            silent = [turn for turn in remembered if turn.id and not self._bank.entry_keeping(self._scope, turn.id)]
+            self._bank.add_many(words_of(turn, self._scope) for turn in silent if words(turn.text))
         for number, turn in enumerate(dialogue.turns, 1):
             run(remember(turn, self._bank, self._scope, k=self._related, keep_turn=self._keep_turns), self._llm)
             progress(number)

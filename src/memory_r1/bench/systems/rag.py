@@ -10,24 +10,28 @@ from typing import Any, Literal
 
 from memory_r1.bank import MemoryBank
 from memory_r1.bench.data import Dialogue, Question
-from memory_r1.bench.retrieval import Mode, fill
+from memory_r1.bench.retrieval import Mode, fill, keep
 from memory_r1.bench.systems import Found
 from memory_r1.bench.systems.plain import said
 from memory_r1.embed import Embedder
 from memory_r1.recall import estimated_tokens
 from memory_r1.types import Scope
 
-METHODS: Mapping[str, Mode] = {"bm25": "text", "dense": "vector", "hybrid": "hybrid"}
+METHODS: Mapping[str, Mode] = {"bm25": "text", "dense": "vector", "hybrid": "hybrid", "kept": "hybrid"}
 
 
 class Rag:
-    """`method` ranks turns. With unit "session", a session ranks as its best turn and is shown whole."""
+    """`method` ranks turns; with unit "session", a session ranks as its best turn and is shown whole.
+
+    Method "kept" ranks as memory-r1 does turns that it keeps: a reply is also found by what it replies to.
+    """
 
     repeatable = True
 
     def __init__(self, embedder: Embedder, method: str = "hybrid", unit: Literal["turn", "session"] = "turn") -> None:
         self.name = f"rag-{method}-{unit}s"
         self._mode: Mode = METHODS[method]
+        self._kept = method == "kept"
         self._unit = unit
         self._embedder = embedder
         self._bank = MemoryBank(embedder=embedder)
@@ -39,7 +43,7 @@ class Rag:
         self._bank.close()
         self._bank = MemoryBank(embedder=self._embedder)
         self._scope = Scope(user_id=dialogue.id)
-        fill(self._bank, dialogue)
+        (keep if self._kept else fill)(self._bank, dialogue)
         self._shown = {one.turn: one for turn in dialogue.turns if (one := said(turn)).turn}
         self._session = {}
         for session in dialogue.sessions:
@@ -52,8 +56,8 @@ class Rag:
     def find(self, question: Question, k: int) -> Sequence[Found]:
         """`k` turns, or as many whole sessions as `k` turns of mean length would fill (at least one)."""
         depth = k if self._unit == "turn" else len(self._shown)
-        hits = self._bank.search(question.text, self._scope, depth, mode=self._mode)
-        turns = [str(hit.entry.metadata["turn"]) for hit in hits]
+        hits = self._bank.search(question.text, self._scope, depth, mode=self._mode, turns=self._kept)
+        turns = [hit.entry.kept_turn or str(hit.entry.metadata["turn"]) for hit in hits]
         if self._unit == "turn":
             return [self._shown[turn] for turn in turns]
         sessions = list(dict.fromkeys(self._session[turn] for turn in turns))
