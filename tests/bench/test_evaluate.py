@@ -123,6 +123,7 @@ def test_ours_tells_its_operations_and_the_turn_behind_each_memory(tmp_path: Pat
     assert set(read["tokens"]) == {"extract", "manage"}
     assert read["tokens"]["extract"]["calls"] == 3
     assert {one["turn"] for one in read_records(tmp_path)[0]["retrieved"]} <= {"1:1", "1:2", "2:1"}
+    assert {cause: count for cause, count in result["causes"].items() if count} == {"right": 1, "said unknown": 1}
 
 
 def test_ours_with_turns_finds_what_was_said_and_counts_it_apart_from_decisions(tmp_path: Path) -> None:

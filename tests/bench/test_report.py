@@ -129,6 +129,15 @@ def test_with_the_data_the_tables_say_where_answers_go_wrong(folders: list[Path]
     assert [int(row[1]) for row in wrong.rows] == right
 
 
+def test_a_result_that_says_where_answers_go_wrong_needs_no_data_for_it(folders: list[Path], tmp_path: Path) -> None:
+    *_, wrong = report.tables(report.load(folders), open_dataset(f"locomo:{tmp_path / 'locomo.json'}"))
+    for folder, row in zip(folders[1:], wrong.rows[1:], strict=True):
+        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        result["causes"] = {one: None if cell == "-" else int(cell) for one, cell in zip(CAUSES, row[1:], strict=True)}
+        (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    assert report.tables(report.load(folders))[-1].rows == wrong.rows[1:]
+
+
 def test_optional_parts_may_be_absent(folders: list[Path]) -> None:
     path = folders[2] / "result.json"
     result = json.loads(path.read_text(encoding="utf-8"))

@@ -11,9 +11,10 @@ answered wrong  all that is needed was found, something of it kept, and the answ
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal, get_args
 
+from memory_r1.bench.data import Dataset
 from memory_r1.bench.records import Record
 
 Cause = Literal[
@@ -41,6 +42,27 @@ def cause(
     if distilled and not tells & set(record["used"]):
         return "not kept"
     return "answered wrong" if set().union(*shown) >= set(evidence) else "found in part"
+
+
+def counted(
+    records: Iterable[Record], data: Dataset, read: Mapping[str, Any], *, distilled: bool = True
+) -> dict[Cause, int | None] | None:
+    """How many answerable questions, of those whose evidence is known, came out so; `read` is a result's.
+
+    "not written" is None where the system does not say which turns it wrote down: such answers are among "not found".
+    None for a system whose memories name no turn.
+    """
+    evidence = {question.id: question.evidence for question in data.answerable if question.evidence}
+    asked = [record for record in records if record["question"] in evidence]
+    if not any(one.get("turn") for record in asked for one in record["retrieved"]):
+        return None
+    written = {record["dialogue"]: read.get(record["dialogue"], {}).get("written") for record in asked}
+    found = [
+        cause(record, evidence[record["question"]], written[record["dialogue"]], distilled=distilled)
+        for record in asked
+    ]
+    unknown = {"not written"} if None in written.values() else set()
+    return {one: None if one in unknown else found.count(one) for one in CAUSES}
 
 
 def turns_of(memory: Mapping[str, Any]) -> set[str]:

@@ -23,6 +23,7 @@ from typing import Any, Protocol
 
 from memory_r1.answer import answer_from
 from memory_r1.bench import metrics, results, summary
+from memory_r1.bench.causes import counted
 from memory_r1.bench.data import Dataset, Dialogue, Question
 from memory_r1.bench.judge import Reading, judge, judge_version
 from memory_r1.bench.records import Answered, Record, published
@@ -137,7 +138,7 @@ def evaluate(
 
 def concluded(folder: Path, dataset: Dataset) -> dict[str, Any]:
     """The result of a run that has answered all its questions, written into its folder too."""
-    config = _json(folder / CONFIG)
+    config, records, read = _json(folder / CONFIG), read_records(folder), _json(folder / READ) or {}
     result = {
         "benchmark": "answers",
         **results.provenance(),
@@ -146,8 +147,9 @@ def concluded(folder: Path, dataset: Dataset) -> dict[str, Any]:
         "categories": list(dataset.categories),
         "printed": dict(dataset.printed),
         "data": dict(dataset.notes),
-        "read": _json(folder / READ) or {},
-        "scores": summary.summarise(read_records(folder), dataset.categories, dataset.printed, config["seed"]),
+        "read": read,
+        "scores": summary.summarise(records, dataset.categories, dataset.printed, config["seed"]),
+        "causes": counted(records, dataset, read, distilled=config["distil"]),
     }
     _write(folder / RESULT, result)
     return result

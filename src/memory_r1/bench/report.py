@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from memory_r1.bench import results
-from memory_r1.bench.causes import CAUSES, RIGHT, cause
+from memory_r1.bench.causes import CAUSES, RIGHT, Cause, counted
 from memory_r1.bench.data import Dataset, Question
 from memory_r1.bench.records import Record
 from memory_r1.bench.summary import compare
@@ -213,14 +213,10 @@ def _check_data(runs: Sequence[Run], data: Dataset) -> None:
 
 
 def tables(runs: Sequence[Run], data: Dataset | None = None) -> tuple[Table, ...]:
-    """By category, over all questions, beside the first system, what it cost, and what was remembered.
-
-    With `data`, whose evidence tells, also where answers go wrong.
-    """
-    made = [_by_category(runs), _overall(runs), _beside(runs), _cost(runs), _remembered(runs)]
+    """By category, over all questions, beside the first system, what it cost, what was remembered, what went wrong."""
     if data is not None:
         _check_data(runs, data)
-        made.append(_wrong(runs, data))
+    made = [_by_category(runs), _overall(runs), _beside(runs), _cost(runs), _remembered(runs), _wrong(runs, data)]
     return tuple(table for table in made if table.rows)
 
 
@@ -417,22 +413,17 @@ def tokens_a_turn(run: Run) -> str:
     return _number(used / turns if turns else None) + (f" (last {turns} turns)" if turns and uncounted else "")
 
 
-def _wrong(runs: Sequence[Run], data: Dataset) -> Table:
-    """Counts of causes over the answerable questions with evidence; systems that name no turn are left out."""
-    evidence = {question.id: question.evidence for question in data.answerable if question.evidence}
-    rows = []
-    for run in runs:
-        asked = {name: record for name, record in run.records.items() if name in evidence}
-        if not any(one.get("turn") for record in asked.values() for one in record["retrieved"]):
-            continue
+def _wrong(runs: Sequence[Run], data: Dataset | None) -> Table:
+    """Counts of causes, as the results say or, with `data`, counted anew; systems that name no turn are left out."""
+
+    def of(run: Run) -> Mapping[Cause, int | None] | None:
+        if data is None:
+            return run.result.get("causes")
         read, distilled = run.result.get("read") or {}, bool(run.config.get("distil", True))
-        written = {record["dialogue"]: read.get(record["dialogue"], {}).get("written") for record in asked.values()}
-        causes = [
-            cause(record, evidence[name], written[record["dialogue"]], distilled=distilled)
-            for name, record in asked.items()
-        ]
-        unknown = {"not written"} if None in written.values() else set()  # such answers are among "not found"
-        rows.append([run.title, *("-" if one in unknown else f"{causes.count(one):,}" for one in CAUSES)])
+        return counted(run.records.values(), data, read, distilled=distilled)
+
+    found = [(run.title, causes) for run in runs if (causes := of(run)) is not None]
+    rows = [[title, *(_number(causes[one]) for one in CAUSES)] for title, causes in found]
     return Table(f"Where answers go wrong (right: an F1 of {RIGHT:g} and more)", ["system", *CAUSES], rows)
 
 
