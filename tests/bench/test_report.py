@@ -138,6 +138,15 @@ def test_a_result_that_says_where_answers_go_wrong_needs_no_data_for_it(folders:
     assert report.tables(report.load(folders))[-1].rows == wrong.rows[1:]
 
 
+def test_a_metric_of_your_own_has_a_column_under_its_own_name(folders: list[Path]) -> None:
+    result = json.loads((folders[0] / "result.json").read_text(encoding="utf-8"))
+    result["scores"]["metrics"]["rouge"] = result["scores"]["metrics"]["bleu1"]
+    (folders[0] / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    overall = report.tables(report.load(folders))[1]
+    own, bleu = overall.head.index("rouge"), overall.head.index("B1")
+    assert [row[own] for row in overall.rows] == [overall.rows[0][bleu], "-", "-"]
+
+
 def test_optional_parts_may_be_absent(folders: list[Path]) -> None:
     path = folders[2] / "result.json"
     result = json.loads(path.read_text(encoding="utf-8"))

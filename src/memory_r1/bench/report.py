@@ -22,7 +22,7 @@ from memory_r1.bench.summary import compare
 from memory_r1.errors import InvalidInput
 
 BENCHMARK = "answers"
-METRICS: Mapping[str, str] = {
+METRICS: dict[str, str] = {
     "f1": "F1",
     "bleu1": "B1",
     "f1_locomo": "F1 LoCoMo",
@@ -278,6 +278,11 @@ def _setting(run: Run, key: str) -> str:
     return {"True": "yes", "False": "no", "None": NONE}.get(str(value), str(value))
 
 
+def _labels(runs: Iterable[Run]) -> dict[str, str]:
+    """What metrics are called here; one that somebody added, by its own name."""
+    return METRICS | {name: METRICS.get(name, name) for run in runs for name in run.scores["metrics"]}
+
+
 def _present(runs: Iterable[Run], metric: str) -> bool:
     return any(metric in run.scores["metrics"] for run in runs)
 
@@ -314,7 +319,8 @@ def _by_category(runs: Sequence[Run]) -> Table:
 
 
 def _overall(runs: Sequence[Run]) -> Table:
-    others = [name for name in METRICS if name != "f1" and _present(runs, name)]
+    label = _labels(runs)
+    others = [name for name in label if name != "f1" and _present(runs, name)]
 
     def cells(run: Run) -> list[str]:
         mean, ends = run.score("f1")
@@ -328,7 +334,7 @@ def _overall(runs: Sequence[Run]) -> Table:
             _number(run.scores.get("answer_words"), 1),
         ]
 
-    head = ["system", "F1 (95 %)", "F1 macro", *(METRICS[name] for name in others)]
+    head = ["system", "F1 (95 %)", "F1 macro", *(label[name] for name in others)]
     head += ["abstained", "unreadable", "words"]
     return Table("Over all questions", head, [[run.title, *cells(run)] for run in runs])
 
@@ -492,7 +498,7 @@ def content(runs: Sequence[Run], data: Dataset | None = None) -> dict[str, Any]:
             {"name": name, **one, "values": [run.score("f1", name) for run in runs]}
             for name, one in runs[0].categories.items()
         ],
-        "metrics": {**METRICS, "abstained": "abstained"},
+        "metrics": {**_labels(runs), "abstained": "abstained"},
         "operations": OPERATIONS,
         "differences": {
             f"{i} {j}": difference(one, two) for i, one in enumerate(runs) for j, two in enumerate(runs) if i < j
