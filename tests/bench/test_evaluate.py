@@ -122,6 +122,10 @@ def test_ours_tells_its_operations_and_the_turn_behind_each_memory(tmp_path: Pat
     assert read["over_time"] == [{"turn": 3, "entries": 3, "ADD": 3, "UPDATE": 0, "DELETE": 0, "NOOP": 0}]
     assert set(read["tokens"]) == {"extract", "manage"}
     assert read["tokens"]["extract"]["calls"] == 3
+    assert {step: sorted(seconds) for step, seconds in read["step_seconds"].items()} == {
+        "extract": ["p50", "p95"],
+        "manage": ["p50", "p95"],
+    }
     assert {one["turn"] for one in read_records(tmp_path)[0]["retrieved"]} <= {"1:1", "1:2", "2:1"}
     assert {cause: count for cause, count in result["causes"].items() if count} == {"right": 1, "said unknown": 1}
 

@@ -138,6 +138,17 @@ def test_a_result_that_says_where_answers_go_wrong_needs_no_data_for_it(folders:
     assert report.tables(report.load(folders))[-1].rows == wrong.rows[1:]
 
 
+def test_how_long_each_step_took_is_told_as_a_mean_over_dialogues(folders: list[Path]) -> None:
+    result = json.loads((folders[0] / "result.json").read_text(encoding="utf-8"))
+    first, *others = result["read"].values()
+    first["step_seconds"] = {"extract": {"p50": 0.5, "p95": 1.0}, "manage": {"p50": 2.0, "p95": 4.0}}
+    others[0]["step_seconds"] = {"extract": {"p50": 1.5, "p95": 2.0}}
+    (folders[0] / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    table = next(one for one in report.tables(report.load(folders)) if one.title == "Remembering a dialogue")
+    told = [table.head.index(f"{step} s, p50 / p95") for step in ("extract", "manage")]
+    assert [[row[place] for place in told] for row in table.rows[:2]] == [["1.00 / 1.50", "2.00 / 4.00"], ["-", "-"]]
+
+
 def test_a_metric_of_your_own_has_a_column_under_its_own_name(folders: list[Path]) -> None:
     result = json.loads((folders[0] / "result.json").read_text(encoding="utf-8"))
     result["scores"]["metrics"]["rouge"] = result["scores"]["metrics"]["bleu1"]

@@ -36,7 +36,7 @@ from memory_r1.types import Answer, MemoryEntry, Prompt, Reply, Retrieved, Scope
 
 CONFIG, READ, RECORDS, RESULT = "config.json", "read.json", "records.jsonl", "result.json"
 JUDGEMENTS, LOCK, COMMITS, READING = "judgements.jsonl", "lock.db", "commits.json", "reading.json"
-COST = frozenset({"turns", "seconds", "tokens", "uncounted", "remembered_before"})
+COST = frozenset({"turns", "seconds", "tokens", "uncounted", "remembered_before", "step_seconds"})
 """What is noted of a dialogue about reading it; the rest is about what there was to answer from."""
 BANKS = "banks"  # folder of what a system keeps, a file a dialogue
 

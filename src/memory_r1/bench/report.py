@@ -383,7 +383,9 @@ def _cost(runs: Sequence[Run]) -> Table:
 
 
 def _remembered(runs: Sequence[Run]) -> Table:
-    """Means over dialogues of what the bank holds, and what a turn cost to read."""
+    """Means over dialogues of what the bank holds, what a turn cost to read, and how long each step's reply took."""
+    all_read = [one for run in runs for one in (run.result.get("read") or {}).values()]
+    steps = dict.fromkeys(step for one in all_read for step in one.get("step_seconds") or ())
 
     def cells(run: Run) -> list[str]:
         read = list((run.result.get("read") or {}).values())
@@ -395,14 +397,20 @@ def _remembered(runs: Sequence[Run]) -> Table:
             _number(_mean(read, "memory_tokens")),
             tokens_a_turn(run),
             _number(seconds / turns if turns else None, 2),
+            *(_step_seconds(read, step) for step in steps),
             _joined(*(f"{sum(one.get(name, 0) for one in operations):,}" for name in OPERATIONS if operations)),
             _number(sum(one.get("unreadable", 0) for one in read) if operations else None),
             _number(sum(one["failed"] for one in read) if all("failed" in one for one in read) else None),
         ]
 
-    head = ["system", "entries", "memory tokens", "tokens a turn", "s a turn", " / ".join(OPERATIONS)]
-    head += ["unreadable", "failed"]
+    head = ["system", "entries", "memory tokens", "tokens a turn", "s a turn"]
+    head += [*(f"{step} s, p50 / p95" for step in steps), " / ".join(OPERATIONS), "unreadable", "failed"]
     return Table("Remembering a dialogue", head, [[run.title, *cells(run)] for run in runs if run.result.get("read")])
+
+
+def _step_seconds(read: Sequence[Mapping[str, Any]], step: str) -> str:
+    timed = [one["step_seconds"][step] for one in read if step in (one.get("step_seconds") or ())]
+    return _joined(*(_number(_mean(timed, name), 2) for name in ("p50", "p95")))
 
 
 def tokens_a_turn(run: Run) -> str:

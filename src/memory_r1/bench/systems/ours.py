@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from memory_r1.bank import MemoryBank
 from memory_r1.bank.kept import words_of
 from memory_r1.bank.terms import words
 from memory_r1.bench.data import Dialogue, Question
+from memory_r1.bench.statistics import quantiles
 from memory_r1.bench.systems import Found
 from memory_r1.embed import Embedder
 from memory_r1.flow import LLM, run
@@ -39,6 +41,21 @@ class AddsOnly:
         return [Reply('{"operation": "ADD"}') if prompt.step == "manage" else next(replies) for prompt in prompts]
 
 
+class Timed:
+    """A model, and how long its replies took, by step."""
+
+    def __init__(self, llm: LLM) -> None:
+        self._llm = llm
+        self.seconds: dict[str, list[float]] = {}
+
+    def complete(self, prompts: Sequence[Prompt]) -> list[Reply]:
+        start = time.perf_counter()
+        replies = self._llm.complete(prompts)
+        for prompt in prompts:
+            self.seconds.setdefault(prompt.step, []).append((time.perf_counter() - start) / len(prompts))
+        return replies
+
+
 class MemoryR1:
     """Banks are kept in `folder`, so that reading goes on after the last turn that was remembered.
 
@@ -60,7 +77,7 @@ class MemoryR1:
     ) -> None:
         self.name = name
         self._keep_turns = keep_turns
-        self._llm, self._embedder, self._folder, self._related = llm, embedder, folder, related
+        self._llm, self._embedder, self._folder, self._related = Timed(llm), embedder, folder, related
         self._bank: MemoryBank | None = None
         self._scope = Scope(user_id="nobody yet")
         self._turns_of: dict[str, str] = {}
@@ -70,6 +87,7 @@ class MemoryR1:
 
     def read(self, dialogue: Dialogue, progress: Callable[[int], None]) -> None:
         self.close()
+        self._llm.seconds.clear()
         self._folder.mkdir(parents=True, exist_ok=True)
         self._bank = MemoryBank(bank_file(self._folder, dialogue.id), embedder=self._embedder)
         self._scope = Scope(user_id=dialogue.id)
@@ -115,6 +133,7 @@ class MemoryR1:
             "unreadable": sum(reasons[reason] for reason in UNREADABLE),
             "reasons": {str(reason): count for reason, count in reasons.most_common() if reason},
             "over_time": self._over_time(),
+            "step_seconds": {step: quantiles(seconds) for step, seconds in self._llm.seconds.items()},
         }
 
     def _written(self, entries: Sequence[MemoryEntry]) -> list[str]:
