@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import pytest
 
@@ -62,6 +63,14 @@ def test_a_split_or_a_dialogue_that_is_not_there_is_answered_with_what_is() -> N
         DATA.split("dev")
     with pytest.raises(InvalidInput, match=r"^no dialogue c, d in this part of tiny; it has a, b$"):
         DATA.of(["d", "a", "c"])
+
+
+def test_fewer_questions_of_one_seed_are_among_more() -> None:
+    drawn = [set(ids(DATA.some(count, seed=3))) for count in (1, 2, 4, 9)]
+    assert [len(some) for some in drawn] == [1, 2, 4, 5]
+    assert all(fewer < more for fewer, more in pairwise(drawn))
+    assert DATA.some(4, seed=3).dialogues == DATA.dialogues
+    assert len({tuple(ids(DATA.some(2, seed))) for seed in range(9)}) > 1
 
 
 def test_the_first_sessions_keep_the_questions_that_they_tell_whole() -> None:

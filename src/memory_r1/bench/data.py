@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -92,6 +93,11 @@ class Dataset:
             questions=tuple(question for question in self.questions if question.dialogue in wanted),
             splits={name: tuple(one for one in ids if one in wanted) for name, ids in self.splits.items()},
         )
+
+    def some(self, count: int, seed: int) -> Dataset:
+        """Only `count` of its questions, drawn by a seed (of one, fewer are among more); at most all."""
+        drawn = {question.id for question in random.Random(seed).sample(self.questions, len(self.questions))[:count]}
+        return replace(self, questions=tuple(question for question in self.questions if question.id in drawn))
 
     def first_sessions(self, count: int) -> Dataset:
         """The first `count` sessions of each dialogue, and only the questions whose evidence lies in them whole."""

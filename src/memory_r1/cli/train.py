@@ -50,6 +50,7 @@ def train() -> None:
     "its questions (answer).",
 )
 @click.option("--teacher", help="With locomo: the model that reads the dialogues before the questions. [smollm2]")
+@click.option("--questions", type=click.IntRange(1), help="With locomo: so many of its questions, drawn by --seed.")
 @click.option("--dialogues", type=click.IntRange(1), default=20, show_default=True, help="Generated ones.")
 @click.option("--sessions", type=click.IntRange(1), default=6, show_default=True, help="Of each of these.")
 @click.option(
@@ -72,6 +73,7 @@ def examples(
     steps: tuple[Step, ...],
     data: str,
     teacher: str | None,
+    questions: int | None,
     dialogues: int,
     sessions: int,
     retrieved: int,
@@ -89,6 +91,8 @@ def examples(
     from memory_r1.train.examples import write_examples
 
     kind, _, file = data.partition(":")
+    if questions is not None and kind != "locomo":
+        raise click.UsageError("--questions draws from LoCoMo's; of generated dialogues take fewer: --dialogues")
     if kind == "locomo" and file:
         if split == "test":
             raise click.UsageError(
@@ -96,7 +100,7 @@ def examples(
             )
         if steps == ("manage",):
             raise click.UsageError("LoCoMo says nothing of operations; give --step extract or answer")
-        found = _annotated(Path(file), split, steps, teacher, retrieved, keep_turns)
+        found = _annotated(Path(file), split, steps, teacher, questions, seed, retrieved, keep_turns)
     elif kind == "synthetic" and (file or "1").isdigit():
         dialogues = int(file or dialogues)
         worlds: dict[str, Any] = {"sessions": sessions, "families": families, "split": split}
@@ -110,7 +114,14 @@ def examples(
 
 
 def _annotated(
-    file: Path, split: str, steps: Sequence[Step], teacher: str | None, retrieved: int, keep_turns: bool
+    file: Path,
+    split: str,
+    steps: Sequence[Step],
+    teacher: str | None,
+    questions: int | None,
+    seed: int,
+    retrieved: int,
+    keep_turns: bool,
 ) -> Iterator[Placed]:
     """Examples of LoCoMo's: its annotators decided no operations."""
     from memory_r1.bench import locomo
@@ -121,7 +132,8 @@ def _annotated(
         yield from noted(data, locomo.observations(file))
     if "answer" in steps:
         reader = open_llm(teacher, (), untrained=False)
-        yield from answered(data, reader, default_embedder(), retrieved=retrieved, keep_turns=keep_turns)
+        asked = data if questions is None else data.some(questions, seed)
+        yield from answered(asked, reader, default_embedder(), retrieved=retrieved, keep_turns=keep_turns)
 
 
 @train.command()
