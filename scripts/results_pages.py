@@ -27,7 +27,7 @@ SHOWN = {
     "rag-trained": "RAG over turns, the same trained Answer Agent",
     "ships": "memory-r1, memories alone",
     "rag-untrained": "RAG over turns, untrained",
-    "untrained-by-speaker": "memory-r1, untrained",
+    "untrained-by-speaker": "memory-r1, untrained (found by speaker)",
 }
 
 # LoCoMo, by folder: what it is, and what its figures say.
@@ -221,6 +221,7 @@ def picture(path: Path) -> None:
     labels = [name.replace(", ", ",\n", 1) for name, _ in reversed(_ranked(trained()))]
     axes.set_yticks(range(len(labels)), labels, fontsize=9)
     figure.supxlabel("F1 on two of LoCoMo's test dialogues, SmolLM2-135M (95 % intervals over questions)", fontsize=9)
+    axes.margins(x=0.08)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=150)
     plt.close(figure)
