@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from memory_r1.bench.report import Run, load, markdown, tokens_a_turn
+from memory_r1.bench.report import markdown, tokens_a_turn
 from memory_r1.bench.results import pyplot
+from memory_r1.bench.runs import Run, load
 from memory_r1.train.evaluate import MEASURES
 
 ROOT = Path(__file__).parent.parent

@@ -13,7 +13,9 @@ from click.testing import CliRunner
 from memory_r1.bench import report
 from memory_r1.bench.causes import CAUSES
 from memory_r1.bench.datasets import open_dataset
+from memory_r1.bench.page import content, page
 from memory_r1.bench.records import published
+from memory_r1.bench.runs import load, without_text
 from memory_r1.cli import main
 from memory_r1.errors import InvalidInput
 
@@ -107,35 +109,35 @@ class Page(HTMLParser):
 
 
 def test_the_tables_say_everything_of_three_runs(folders: list[Path]) -> None:
-    assert report.text(report.load(folders)) == TABLES
+    assert report.text(load(folders)) == TABLES
 
 
 def test_markdown_has_the_same_cells(folders: list[Path]) -> None:
-    runs = report.load(folders)
+    runs = load(folders)
     lines = report.markdown(runs).splitlines()
     for table in report.tables(runs):
         assert all("| " + " | ".join(row) + " |" in lines for row in (table.head, *table.rows))
 
 
 def test_with_the_data_the_tables_say_where_answers_go_wrong(folders: list[Path], tmp_path: Path) -> None:
-    *others, wrong = report.tables(report.load(folders), open_dataset(f"locomo:{tmp_path / 'locomo.json'}"))
+    *others, wrong = report.tables(load(folders), open_dataset(f"locomo:{tmp_path / 'locomo.json'}"))
     assert len(others) == 5
     assert wrong.title == "Where answers go wrong (right: an F1 of 0.5 and more)"
     assert wrong.head == ["system", *CAUSES]
     assert [row[0] for row in wrong.rows] == ["memory-r1, untrained", "RAG, hybrid, turns", "full context"]
     assert [row[2] for row in wrong.rows] == ["-", "-", "-"]  # none says which turns it wrote down
     assert [sum(int(cell) for cell in row[1:] if cell != "-") for row in wrong.rows] == [20, 20, 20]
-    right = [sum(one["scores"].get("f1", 0) >= 0.5 for one in run.records.values()) for run in report.load(folders)]
+    right = [sum(one["scores"].get("f1", 0) >= 0.5 for one in run.records.values()) for run in load(folders)]
     assert [int(row[1]) for row in wrong.rows] == right
 
 
 def test_a_result_that_says_where_answers_go_wrong_needs_no_data_for_it(folders: list[Path], tmp_path: Path) -> None:
-    *_, wrong = report.tables(report.load(folders), open_dataset(f"locomo:{tmp_path / 'locomo.json'}"))
+    *_, wrong = report.tables(load(folders), open_dataset(f"locomo:{tmp_path / 'locomo.json'}"))
     for folder, row in zip(folders[1:], wrong.rows[1:], strict=True):
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         result["causes"] = {one: None if cell == "-" else int(cell) for one, cell in zip(CAUSES, row[1:], strict=True)}
         (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
-    assert report.tables(report.load(folders))[-1].rows == wrong.rows[1:]
+    assert report.tables(load(folders))[-1].rows == wrong.rows[1:]
 
 
 def test_how_long_each_step_took_is_told_as_a_mean_over_dialogues(folders: list[Path]) -> None:
@@ -144,7 +146,7 @@ def test_how_long_each_step_took_is_told_as_a_mean_over_dialogues(folders: list[
     first["step_seconds"] = {"extract": {"p50": 0.5, "p95": 1.0}, "manage": {"p50": 2.0, "p95": 4.0}}
     others[0]["step_seconds"] = {"extract": {"p50": 1.5, "p95": 2.0}}
     (folders[0] / "result.json").write_text(json.dumps(result), encoding="utf-8")
-    table = next(one for one in report.tables(report.load(folders)) if one.title == "Remembering a dialogue")
+    table = next(one for one in report.tables(load(folders)) if one.title == "Remembering a dialogue")
     told = [table.head.index(f"{step} s, p50 / p95") for step in ("extract", "manage")]
     assert [[row[place] for place in told] for row in table.rows[:2]] == [["1.00 / 1.50", "2.00 / 4.00"], ["-", "-"]]
 
@@ -153,7 +155,7 @@ def test_a_metric_of_your_own_has_a_column_under_its_own_name(folders: list[Path
     result = json.loads((folders[0] / "result.json").read_text(encoding="utf-8"))
     result["scores"]["metrics"]["rouge"] = result["scores"]["metrics"]["bleu1"]
     (folders[0] / "result.json").write_text(json.dumps(result), encoding="utf-8")
-    overall = report.tables(report.load(folders))[1]
+    overall = report.tables(load(folders))[1]
     own, bleu = overall.head.index("rouge"), overall.head.index("B1")
     assert [row[own] for row in overall.rows] == [overall.rows[0][bleu], "-", "-"]
 
@@ -172,43 +174,43 @@ def test_optional_parts_may_be_absent(folders: list[Path]) -> None:
         "by_category": {},
     }
     path.write_text(json.dumps(result), encoding="utf-8")
-    runs = report.load(folders)
+    runs = load(folders)
     tables = {table.title: table.rows for table in report.tables(runs)}
     assert tables["Over all questions"][2] == ["full context", "-", "-", "32.8", "41.0", "35.0", *"-----"]
     assert tables["A question costs"][2] == ["full context", *"-----"]
     assert [row[0] for row in tables["Remembering a dialogue"]] == ["memory-r1, untrained", "RAG, hybrid, turns"]
     assert [row[0] for row in tables["F1 of memory-r1, untrained over that of"]] == ["RAG, hybrid, turns"]
-    assert Page(report.page(runs)).data["runs"][2]["f1"] == [None, None]
+    assert Page(page(runs)).data["runs"][2]["f1"] == [None, None]
 
 
 def test_hostile_text_stays_text(tmp_path: Path) -> None:
     hostile = "</script><img src=x onerror=alert(1)><!-- <script> & \u2028 \ud800"
-    harmless = report.page(report.load(report_runs.write_runs(tmp_path / "harmless", report_runs.dialogues())))
+    harmless = page(load(report_runs.write_runs(tmp_path / "harmless", report_runs.dialogues())))
     talks = report_runs.dialogues()
     talks[0]["qa"][0] |= {"question": hostile, "answer": hostile}
     talks[0]["conversation"]["session_1"][0] |= {"text": hostile, "speaker": hostile}
     folders = report_runs.write_runs(tmp_path / "hostile", talks)
     change(folders[0] / "result.json", title=hostile, model=hostile)
-    page = report.page(report.load(folders))
-    page.encode("utf-8")
-    assert Page(page).tags == Page(harmless).tags
-    data = Page(page).data
+    html = page(load(folders))
+    html.encode("utf-8")
+    assert Page(html).tags == Page(harmless).tags
+    data = Page(html).data
     assert (data["questions"][0]["text"], data["questions"][0]["gold"], data["runs"][0]["title"]) == (hostile,) * 3
     assert hostile in {memory["text"] for memory in data["memories"]}
-    assert page.count("</script>") == harmless.count("</script>")
+    assert html.count("</script>") == harmless.count("</script>")
 
 
 def test_the_page_loads_nothing(folders: list[Path]) -> None:
-    page = report.page(report.load(folders))
-    assert all(link.startswith("#") for link in Page(page).links)
-    assert "default-src 'none'" in page
-    assert not any(way in page for way in ("fetch(", "XMLHttpRequest", "import(", "url(", "@import", "innerHTML"))
+    html = page(load(folders))
+    assert all(link.startswith("#") for link in Page(html).links)
+    assert "default-src 'none'" in html
+    assert not any(way in html for way in ("fetch(", "XMLHttpRequest", "import(", "url(", "@import", "innerHTML"))
 
 
 def test_full_records_are_read_without_the_data(folders: list[Path]) -> None:
-    runs = report.load(folders)
-    assert not report.without_text(runs)
-    data = report.content(runs)
+    runs = load(folders)
+    assert not without_text(runs)
+    data = content(runs)
     assert data["questions"][1] == {
         "id": "talk-1/1",
         "dialogue": "talk-1",
@@ -232,12 +234,12 @@ def test_full_records_are_read_without_the_data(folders: list[Path]) -> None:
 def test_published_records_are_joined_with_the_data(folders: list[Path], tmp_path: Path) -> None:
     for folder in folders:
         publish(folder)
-    runs = report.load(folders)
-    assert report.without_text(runs)
-    bare = report.content(runs)
+    runs = load(folders)
+    assert without_text(runs)
+    bare = content(runs)
     assert {(question["text"], question["gold"]) for question in bare["questions"]} == {(None, None)}
     assert bare["turns"] == {}
-    data = report.content(runs, open_dataset(f"locomo:{tmp_path / 'locomo.json'}"))
+    data = content(runs, open_dataset(f"locomo:{tmp_path / 'locomo.json'}"))
     assert data["questions"][1] == {
         "id": "talk-1/1",
         "dialogue": "talk-1",
@@ -254,22 +256,22 @@ def test_published_records_are_joined_with_the_data(folders: list[Path], tmp_pat
 
 def test_published_records_beside_full_ones_need_no_data(folders: list[Path]) -> None:
     publish(folders[0])
-    runs = report.load(folders)
-    assert not report.without_text(runs)
-    assert report.content(runs)["questions"][0]["text"] == "Which animal did they meet in Ghent, time 1?"
+    runs = load(folders)
+    assert not without_text(runs)
+    assert content(runs)["questions"][0]["text"] == "Which animal did they meet in Ghent, time 1?"
 
 
 def test_other_data_than_the_runs_answered_is_refused(folders: list[Path], tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text(json.dumps(report_runs.dialogues(1)), encoding="utf-8")
     with pytest.raises(InvalidInput, match="locomo is not the data of these runs: it has no question talk-2/0"):
-        report.page(report.load(folders), open_dataset(f"locomo:{tmp_path / 'other.json'}"))
+        page(load(folders), open_dataset(f"locomo:{tmp_path / 'other.json'}"))
 
 
 def test_runs_about_different_questions_are_refused(folders: list[Path]) -> None:
     path = folders[1] / "records.jsonl"
     path.write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:20]), encoding="utf-8")
     with pytest.raises(InvalidInput) as caught:
-        report.load(folders)
+        load(folders)
     assert str(caught.value) == (
         "RAG, hybrid, turns does not answer 4 of 24 questions that memory-r1, untrained answers (talk-2/8, talk-2/9, "
         "talk-2/10, ...); compare runs made with the same --data, --repairs, --split, --sessions and --limit"
@@ -279,7 +281,7 @@ def test_runs_about_different_questions_are_refused(folders: list[Path]) -> None
 def test_runs_that_read_different_sessions_are_refused(folders: list[Path]) -> None:
     change(folders[1] / "result.json", sessions=None)
     with pytest.raises(InvalidInput, match=r"were not run on the same sessions \(3, None\)"):
-        report.load(folders)
+        load(folders)
 
 
 @pytest.mark.parametrize(
@@ -291,14 +293,14 @@ def test_runs_with_other_labels_or_of_another_file_are_refused(
     for folder, value in zip(folders, (*others, others[1]), strict=True):
         change(folder / "result.json", **{what: value})
     with pytest.raises(InvalidInput, match=f"were not run on the same {what}"):
-        report.load(folders)
+        load(folders)
 
 
 def test_repaired_labels_and_adapters_are_told(folders: list[Path]) -> None:
     for folder in folders:
         change(folder / "result.json", repaired=True)
     change(folders[0] / "result.json", about={"adapters": ["answer=memory-r1-answer 1a2b"]})
-    lines = report.about(report.load(folders))
+    lines = report.about(load(folders))
     assert lines[1] == "Labels were repaired: gold answers and evidence are not all the data set's own."
     assert lines[3] == (
         "Not the same adapters: answer=memory-r1-answer 1a2b (memory-r1, untrained); none (RAG, hybrid, turns / "
@@ -315,7 +317,7 @@ def test_a_judges_grades_stand_in_tables_and_records_with_its_name(folders: list
     result["judge"] = {"judge_lenient": "Big-9B, judge@1"}
     result["scores"]["metrics"]["judge_lenient"] = {"questions": 1, "unscored": 19, "micro": 1.0, "by_category": {}}
     (folders[2] / "result.json").write_text(json.dumps(result), encoding="utf-8")
-    runs = report.load(folders)
+    runs = load(folders)
     assert runs[2].records[question]["scores"]["judge_lenient"] == 1.0
     assert "B1 BLEU-1, J the lenient judge (Big-9B, judge@1)." in "\n".join(report.about(runs))
     assert {table.title: table.rows for table in report.tables(runs)}["Over all questions"][2][6] == "100.0 of 1"
@@ -327,8 +329,8 @@ def test_grades_of_two_judges_stand_in_no_table_together(folders: list[Path]) ->
         result["judge"] = {"judge_lenient": name} if name else None
         (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
     with pytest.raises(InvalidInput, match=r"were graded by two judges \(Big-9B; Small-1B\)"):
-        report.load(folders)
-    assert len(report.load(folders[:2])) == 2
+        load(folders)
+    assert len(load(folders[:2])) == 2
 
 
 def test_what_a_servers_numbers_stand_for_tells_adapters_apart(folders: list[Path]) -> None:
@@ -337,7 +339,7 @@ def test_what_a_servers_numbers_stand_for_tells_adapters_apart(folders: list[Pat
     assert (
         "Not the same adapters: answer=2: 2 is first/answer.gguf (memory-r1, untrained); "
         "answer=2: 2 is second/answer.gguf (RAG, hybrid, turns / full context)."
-    ) in report.about(report.load(folders))
+    ) in report.about(load(folders))
 
 
 def test_what_reading_cost_says_where_an_interrupted_sitting_is_in_no_figure(folders: list[Path]) -> None:
@@ -346,13 +348,13 @@ def test_what_reading_cost_says_where_an_interrupted_sitting_is_in_no_figure(fol
     first["uncounted"] = 5
     (folders[0] / "result.json").write_text(json.dumps(result), encoding="utf-8")
     turns = sum(one["turns"] for one in result["read"].values())
-    assert report.tokens_a_turn(report.load(folders)[0]) == f"575 (last {turns} turns)"
+    assert report.tokens_a_turn(load(folders)[0]) == f"575 (last {turns} turns)"
 
 
 def test_a_run_that_went_on_by_other_code_is_told(folders: list[Path]) -> None:
     result = json.loads((folders[0] / "result.json").read_text(encoding="utf-8")) | {"commits": [None, "3c4d"]}
     (folders[0] / "result.json").write_text(json.dumps(result), encoding="utf-8")
-    assert report.content(report.load(folders))["deviations"] == [
+    assert content(load(folders))["deviations"] == [
         "memory-r1, untrained went on by other code: commits not told, 3c4d.",
         "full context deviates: the oldest turns are left out where the context is full.",
     ]
@@ -362,12 +364,12 @@ def test_another_file_with_the_same_questions_is_refused(folders: list[Path], tm
     data = open_dataset(f"locomo:{tmp_path / 'locomo.json'}")
     for folder in folders:
         change(folder / "result.json", source=data.source.replace("locomo.json", "renamed.json"))
-    assert report.content(report.load(folders), data)["questions"]
+    assert content(load(folders), data)["questions"]
     for folder in folders:
         change(folder / "result.json", source="locomo.json (sha256 0123456789abcdef)")
-    for given in (report.content, report.tables):
+    for given in (content, report.tables):
         with pytest.raises(InvalidInput, match=r"was run on locomo\.json \(sha256 0123456789abcdef\), not on"):
-            given(report.load(folders), data)
+            given(load(folders), data)
 
 
 def test_a_question_is_shown_with_the_gold_answer_that_it_was_scored_by(folders: list[Path], tmp_path: Path) -> None:
@@ -375,25 +377,25 @@ def test_a_question_is_shown_with_the_gold_answer_that_it_was_scored_by(folders:
     talks[0]["qa"][1]["answer"] = "another gold answer"
     (tmp_path / "other.json").write_text(json.dumps(talks), encoding="utf-8")
     data = open_dataset(f"locomo:{tmp_path / 'other.json'}")
-    assert report.content(report.load(folders), data)["questions"][1]["gold"] == "two goats"
+    assert content(load(folders), data)["questions"][1]["gold"] == "two goats"
 
 
 def test_a_run_that_has_not_ended_is_said_so(folders: list[Path]) -> None:
     (folders[0] / "result.json").unlink()
     (folders[0] / "config.json").write_text("{}", encoding="utf-8")
     with pytest.raises(InvalidInput, match="memory-r1 has not ended: the same `memory-r1 bench run` command goes on"):
-        report.load(folders)
+        load(folders)
 
 
 def test_runs_with_one_title_are_told_apart_by_their_folders(folders: list[Path]) -> None:
     change(folders[1] / "result.json", title="memory-r1, untrained")
-    titles = [run.title for run in report.load(folders)]
+    titles = [run.title for run in load(folders)]
     assert titles == ["memory-r1, untrained [memory-r1]", "memory-r1, untrained [rag-hybrid]", "full context"]
     with pytest.raises(InvalidInput, match="the same run is named twice"):
-        report.load([folders[0], folders[0]])
+        load([folders[0], folders[0]])
     twice = [folders[0], folders[0].parent / "trained" / folders[0].name]
     shutil.copytree(*twice)
-    assert [run.title for run in report.load(twice)] == [
+    assert [run.title for run in load(twice)] == [
         f"memory-r1, untrained [{folders[0].parent.name}/memory-r1]",
         "memory-r1, untrained [trained/memory-r1]",
     ]
@@ -414,28 +416,28 @@ def test_runs_with_one_title_are_told_apart_by_their_folders(folders: list[Path]
 def test_what_is_no_run_is_said_so(folders: list[Path], file: str, content: str, message: str) -> None:
     (folders[0] / file).write_text(content, encoding="utf-8")
     with pytest.raises(InvalidInput, match=message):
-        report.load(folders)
+        load(folders)
 
 
 def test_a_folder_without_a_run_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"result.json cannot be read .* give the folder that `memory-r1 bench run`"):
-        report.load([tmp_path])
+        load([tmp_path])
 
 
 def test_the_command_prints_the_tables_and_writes_the_page_and_the_plot(folders: list[Path], tmp_path: Path) -> None:
     for folder in folders:
         publish(folder)
-    page, plot = tmp_path / "page.html", tmp_path / "f1_by_category.png"
-    arguments = ["bench", "report", *map(str, folders), "--html", str(page)]
+    html, plot = tmp_path / "page.html", tmp_path / "f1_by_category.png"
+    arguments = ["bench", "report", *map(str, folders), "--html", str(html)]
     bare = CliRunner().invoke(main, arguments)
     assert (bare.exit_code, bare.stdout) == (0, TABLES + "\n")
     assert "give --data to read their text" in bare.stderr
-    assert "two goats?" not in page.read_text(encoding="utf-8")
+    assert "two goats?" not in html.read_text(encoding="utf-8")
     joined = CliRunner().invoke(
         main, [*arguments, "--data", f"locomo:{tmp_path / 'locomo.json'}", "--plot", str(plot), "--markdown"]
     )
     data = open_dataset(f"locomo:{tmp_path / 'locomo.json'}")
-    assert (joined.exit_code, joined.stdout) == (0, report.markdown(report.load(folders), data) + "\n")
+    assert (joined.exit_code, joined.stdout) == (0, report.markdown(load(folders), data) + "\n")
     assert "give --data" not in joined.stderr
-    assert Page(page.read_text(encoding="utf-8")).data["questions"][1]["gold"] == "two goats"
+    assert Page(html.read_text(encoding="utf-8")).data["questions"][1]["gold"] == "two goats"
     assert plot.read_bytes().startswith(b"\x89PNG")

@@ -1,27 +1,20 @@
-"""`memory-r1 bench report`: the paper's table, and one page to read every answer in, from the folders that runs leave.
+"""`memory-r1 bench report`: the paper's table of some runs, for a terminal or as Markdown, and one plot.
 
-A run folder holds result.json (scores, costs and config) and records.jsonl (a record a question, see records.py).
 Nothing is scored here: what stands in a table is what a run's result says, in per cent as in the paper.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from importlib import resources
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from memory_r1.bench import results
 from memory_r1.bench.causes import CAUSES, RIGHT, Cause, counted
-from memory_r1.bench.data import Dataset, Question
-from memory_r1.bench.records import Record
-from memory_r1.bench.summary import compare
-from memory_r1.errors import InvalidInput
+from memory_r1.bench.data import Dataset
+from memory_r1.bench.runs import Run, check_data, difference
 
-BENCHMARK = "answers"
 METRICS: dict[str, str] = {
     "f1": "F1",
     "bleu1": "B1",
@@ -41,45 +34,6 @@ COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """One system's answers. `records` by question; `title` is unique among the runs it was loaded with."""
-
-    title: str
-    result: Mapping[str, Any]
-    records: Mapping[str, Record]
-
-    @property
-    def config(self) -> Mapping[str, Any]:
-        config: Mapping[str, Any] = self.result["config"]
-        return config
-
-    @property
-    def scores(self) -> Mapping[str, Any]:
-        """The figures as `summary.summarise` makes them."""
-        scores: Mapping[str, Any] = self.result["scores"]
-        return scores
-
-    @property
-    def categories(self) -> Mapping[str, Mapping[str, Any]]:
-        """{"printed", "questions"} by category, in the order of the report."""
-        categories: Mapping[str, Mapping[str, Any]] = self.scores["categories"]
-        return categories
-
-    @property
-    def tokens(self) -> float | None:
-        """Prompt and reply of an answer, the mean over questions; reading the dialogue is not in it."""
-        tokens = self.scores.get("tokens")
-        return tokens["prompt"] + tokens["completion"] if tokens else None
-
-    def score(self, metric: str, category: str | None = None) -> tuple[float | None, Sequence[float] | None]:
-        """(mean over questions, its 95 % interval) overall or of a category; None where the run has none."""
-        found = self.scores["metrics"].get(metric, {})
-        if category is not None:
-            found = found.get("by_category", {}).get(category, {})
-        return found.get("micro" if category is None else "mean"), found.get("interval_95")
-
-
-@dataclass(frozen=True, slots=True)
 class Table:
     """`rows` are as long as `head`; the first cell of each names what the row is about."""
 
@@ -88,134 +42,10 @@ class Table:
     rows: Sequence[Sequence[str]]
 
 
-def load(folders: Sequence[Path]) -> tuple[Run, ...]:
-    """The runs of these folders, in order. Raises InvalidInput when one cannot be read, or when they do not answer
-    the same questions after reading the same sessions: their figures would not stand beside each other."""
-    if not folders:
-        raise InvalidInput("give at least one run's folder")
-    folders = [folder.resolve() for folder in folders]
-    read = [(_result(folder / "result.json"), _records(folder)) for folder in folders]
-    titles = [str(result["config"].get("title") or result["config"]["system"]) for result, _ in read]
-    runs = tuple(Run(title, *one) for title, one in zip(_told_apart(titles, folders), read, strict=True))
-    for other in runs[1:]:
-        _check_same(runs[0], other)
-    _check_judges(runs)
-    return runs
-
-
-def _told_apart(titles: Sequence[str], folders: Sequence[Path]) -> list[str]:
-    """Titles that several runs have are followed by as much of the folder as tells these apart: [x], [a/x]."""
-    if len(set(folders)) < len(folders):
-        raise InvalidInput("the same run is named twice")
-    parts, told = 0, list(titles)
-    while len(set(told)) < len(told):
-        parts += 1
-        ends = ["/".join(folder.parts[-parts:]) for folder in folders]
-        told = [
-            title if titles.count(title) == 1 else f"{title} [{end}]" for title, end in zip(titles, ends, strict=True)
-        ]
-    return told
-
-
-def _json(text: str, where: str) -> Any:
-    try:
-        return json.loads(text, parse_constant=lambda _: None)  # the mean of nothing, NaN, is shown as nothing
-    except ValueError as error:
-        raise InvalidInput(f"{where} is not JSON ({error}); run the same evaluation again to complete it") from error
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(
-            f"{path} cannot be read ({error}); give the folder that `memory-r1 bench run` wrote"
-        ) from error
-
-
-def _result(path: Path) -> Mapping[str, Any]:
-    if not path.exists() and (path.parent / "config.json").exists():
-        raise InvalidInput(f"{path.parent} has not ended: the same `memory-r1 bench run` command goes on with it")
-    result = _json(_text(path), str(path))
-    if not isinstance(result, dict) or result.get("benchmark") != BENCHMARK:
-        raise InvalidInput(f"{path} is no result of answers; give the folder that `memory-r1 bench run` wrote")
-    if missing := [key for key in ("config", "scores") if key not in result]:
-        raise InvalidInput(f"{path} lacks {', '.join(missing)}: the run is not finished; run the same command again")
-    return result
-
-
-def _records(folder: Path) -> dict[str, Record]:
-    """By question, each with what a judge said of it."""
-    path, records = folder / "records.jsonl", dict[str, Record]()
-    for number, line in enumerate(_text(path).split("\n"), 1):
-        if not line.strip():
-            continue
-        record = _json(line, f"{path}, line {number},")
-        question = record.get("question") if isinstance(record, dict) else None
-        if not isinstance(question, str):
-            raise InvalidInput(f"{path}, line {number}, is no record of a question")
-        if question in records:
-            raise InvalidInput(f"{path}, line {number}: question {question} was recorded before")
-        records[question] = record
-    if not records:
-        raise InvalidInput(f"{path} holds no record; run the same command again to answer the questions")
-    judgements = folder / "judgements.jsonl"
-    for line in _text(judgements).splitlines() if judgements.exists() else ():
-        one = _json(line, str(judgements))
-        records[one["question"]]["scores"][one["metric"]] = one["score"]
-    return records
-
-
-def _check_same(first: Run, other: Run) -> None:
-    remedy = "compare runs made with the same --data, --repairs, --split, --sessions and --limit"
-    for key in ("data", "sessions", "repaired", "source"):
-        if key == "source" and not (first.config.get(key) and other.config.get(key)):
-            continue  # results of before it was noted
-        if (first.config.get(key) or None) != (other.config.get(key) or None):
-            raise InvalidInput(
-                f"{first.title} and {other.title} were not run on the same {key} "
-                f"({first.config.get(key)}, {other.config.get(key)}); {remedy}"
-            )
-    for one, beside in ((first, other), (other, first)):
-        if missing := [question for question in one.records if question not in beside.records]:
-            some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-            raise InvalidInput(
-                f"{beside.title} does not answer {len(missing)} of {len(one.records)} questions that "
-                f"{one.title} answers ({some}); {remedy}"
-            )
-
-
-def _check_judges(runs: Sequence[Run]) -> None:
-    """Raises InvalidInput where two runs were graded by different judges."""
-    graded: dict[str, tuple[Run, str]] = {}
-    for run in runs:
-        for metric, judge in (run.result.get("judge") or {}).items():
-            first, before = graded.setdefault(metric, (run, judge))
-            if judge != before:
-                raise InvalidInput(
-                    f"{first.title} and {run.title} were graded by two judges ({before}; {judge}), whose figures "
-                    "cannot be compared; have one of them graded again"
-                )
-
-
-def _check_data(runs: Sequence[Run], data: Dataset) -> None:
-    """Raises InvalidInput where `data` is not the file that the runs read: its turns and labels may be others."""
-    for run in runs:
-        read, given = (re.findall(r"sha256 (\w+)", source or "") for source in (run.config.get("source"), data.source))
-        if read and given and read != given:
-            raise InvalidInput(
-                f"{run.title} was run on {run.config['source']}, not on {data.source}: give the same files as --data "
-                "and, where it had them, as --repairs"
-            )
-
-
-# Tables
-
-
 def tables(runs: Sequence[Run], data: Dataset | None = None) -> tuple[Table, ...]:
     """By category, over all questions, beside the first system, what it cost, what was remembered, what went wrong."""
     if data is not None:
-        _check_data(runs, data)
+        check_data(runs, data)
     made = [_by_category(runs), _overall(runs), _beside(runs), _cost(runs), _remembered(runs), _wrong(runs, data)]
     return tuple(table for table in made if table.rows)
 
@@ -278,7 +108,7 @@ def _setting(run: Run, key: str) -> str:
     return {"True": "yes", "False": "no", "None": NONE}.get(str(value), str(value))
 
 
-def _labels(runs: Iterable[Run]) -> dict[str, str]:
+def labels(runs: Iterable[Run]) -> dict[str, str]:
     """What metrics are called here; one that somebody added, by its own name."""
     return METRICS | {name: METRICS.get(name, name) for run in runs for name in run.scores["metrics"]}
 
@@ -319,7 +149,7 @@ def _by_category(runs: Sequence[Run]) -> Table:
 
 
 def _overall(runs: Sequence[Run]) -> Table:
-    label = _labels(runs)
+    label = labels(runs)
     others = [name for name in label if name != "f1" and _present(runs, name)]
 
     def cells(run: Run) -> list[str]:
@@ -357,14 +187,6 @@ def _beside(runs: Sequence[Run]) -> Table:
         chance = _percent(found["above_zero"])
         rows.append([other.title, f"{100 * found['difference']:+.1f}", f"{low:+.1f} to {high:+.1f}", chance])
     return Table(f"F1 of {first.title} over that of", ["system", "points", "95 %", "resamples above 0, %"], rows)
-
-
-def difference(first: Run, second: Run, metric: str = "f1") -> dict[str, Any] | None:
-    """The first's scores over the second's on the same questions, as `summary.compare` has them; None without any."""
-    if first.score(metric)[0] is None or second.score(metric)[0] is None:
-        return None
-    seed = first.config.get("seed") or 0
-    return compare(list(first.records.values()), list(second.records.values()), metric, seed)
 
 
 def _cost(runs: Sequence[Run]) -> Table:
@@ -463,114 +285,6 @@ def markdown(runs: Sequence[Run], data: Dataset | None = None) -> str:
         rule = "|---" + "|---:" * (len(table.head) - 1) + "|"
         parts.append("\n".join([f"**{table.title}**\n", row(table.head), rule, *map(row, table.rows)]))
     return "\n\n".join(parts)
-
-
-# The page
-
-
-def page(runs: Sequence[Run], data: Dataset | None = None) -> str:
-    """One HTML document that loads nothing. With `data`, records without the data set's text are joined with it.
-
-    Raises InvalidInput when `data` does not have a question that the runs answered.
-    """
-    template = resources.files("memory_r1.bench").joinpath("report.html").read_text(encoding="utf-8")
-    return template.replace("__DATA__", embedded(content(runs, data)), 1)
-
-
-def embedded(value: Any) -> str:
-    """JSON in ASCII that can stand inside a <script>: no character of it can end the element or begin another."""
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def content(runs: Sequence[Run], data: Dataset | None = None) -> dict[str, Any]:
-    """What the page shows. Memories stand once in "memories", as most are found for many questions.
-
-    "records" are by run, in the order of "questions"; their "retrieved" are [place in "memories", score].
-    """
-    if data:
-        _check_data(runs, data)
-    gold = {question.id: question for question in data.questions} if data else {}
-    if data and (missing := [question for question in runs[0].records if question not in gold]):
-        raise InvalidInput(f"{data.name} is not the data of these runs: it has no question {missing[0]}")
-    memories: dict[tuple[Any, ...], int] = {}
-    records = [[_shown(run.records[question], memories) for question in runs[0].records] for run in runs]
-    questions = [_question([run.records[name] for run in runs], gold.get(name)) for name in runs[0].records]
-    named = {(key[0], turn) for key in memories for turn in (key[1], *key[2])}
-    named |= {(question["dialogue"], turn) for question in questions for turn in question["evidence"] or ()}
-    return {
-        "about": about(runs),
-        "deviations": deviations(runs),
-        "tables": [asdict(table) for table in tables(runs, data)],
-        "bars": [
-            {"name": name, **one, "values": [run.score("f1", name) for run in runs]}
-            for name, one in runs[0].categories.items()
-        ],
-        "metrics": {**_labels(runs), "abstained": "abstained"},
-        "operations": OPERATIONS,
-        "differences": {
-            f"{i} {j}": difference(one, two) for i, one in enumerate(runs) for j, two in enumerate(runs) if i < j
-        },
-        "colours": COLOURS,
-        "runs": [
-            {"title": run.title, "tokens": run.tokens, "f1": run.score("f1")}
-            | {key: run.result.get(key) for key in ("config", "date", "commit", "versions", "machine", "read")}
-            for run in runs
-        ],
-        "questions": questions,
-        "turns": _turns(data, named) if data else {},
-        "memories": [dict(zip(MEMORY, key, strict=True)) for key in memories],
-        "records": records,
-    }
-
-
-MEMORY = ("dialogue", "turn", "turns", "text", "time", "speaker")
-
-
-def _shown(record: Record, memories: dict[tuple[Any, ...], int]) -> dict[str, Any]:
-    """A record without what all runs share, its memories as places in `memories`, which grows."""
-    found = []
-    for one in record["retrieved"]:
-        told = one | {"turns": tuple(one.get("turns") or ())}
-        key = (record["dialogue"], *(told.get(name) for name in MEMORY[1:]))
-        found.append([memories.setdefault(key, len(memories)), one.get("score")])
-    shared = ("question", "dialogue", "category", "text", "gold")
-    return {key: value for key, value in record.items() if key not in shared} | {"retrieved": found}
-
-
-def _question(records: Sequence[Record], gold: Question | None) -> dict[str, Any]:
-    """A question as it was asked and scored, where any run's record tells; else as the data has it."""
-    told = next((record for record in records if "text" in record), None)
-    first = records[0]
-    return {
-        "id": first["question"],
-        "dialogue": first["dialogue"],
-        "category": first["category"],
-        "text": told["text"] if told else gold.text if gold else None,
-        "gold": told["gold"] if told else gold.answer if gold else None,
-        "evidence": gold.evidence if gold else None,
-    }
-
-
-def _turns(data: Dataset, named: set[tuple[Any, Any]]) -> dict[str, dict[str, Any]]:
-    """The named turns by dialogue and id."""
-    return {
-        dialogue.id: {
-            str(turn.id): {
-                "speaker": turn.speaker,
-                "time": turn.time.isoformat() if turn.time else None,
-                "text": turn.text,
-            }
-            for turn in dialogue.turns
-            if (dialogue.id, turn.id) in named
-        }
-        for dialogue in data.dialogues
-    }
-
-
-def without_text(runs: Sequence[Run]) -> bool:
-    """Whether some question's text is in no run's record, so that only the data set can tell it."""
-    return any(all("text" not in run.records[question] for run in runs) for question in runs[0].records)
 
 
 def plot(runs: Sequence[Run], path: Path) -> None:

@@ -159,15 +159,17 @@ def report(
     """Print the paper's table of some runs, and write a page to read every answer in."""
     from memory_r1.bench import report as bench_report
     from memory_r1.bench.datasets import open_dataset
+    from memory_r1.bench.page import page
+    from memory_r1.bench.runs import load, without_text
 
-    runs = bench_report.load(folders)
+    runs = load(folders)
     told = open_dataset(data, repairs) if data else None
-    html.write_text(bench_report.page(runs, told), encoding="utf-8")
+    html.write_text(page(runs, told), encoding="utf-8")
     if plot:
         bench_report.plot(runs, plot)
     click.echo(bench_report.markdown(runs, told) if markdown else bench_report.text(runs, told))
     click.echo(f"The answers can be read in {html}.", err=True)
-    if not data and bench_report.without_text(runs):
+    if not data and without_text(runs):
         click.echo(
             "The records name questions and turns by their ids; give --data to read their text there, "
             "and to see where answers go wrong.",
