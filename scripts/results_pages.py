@@ -124,6 +124,9 @@ GRADED = {
         "held-out-answer-grpo-1": "the same, seed 1",
         "held-out-answer-ppo-0": "the same, then PPO, 25 steps, seed 0",
         "held-out-answer-ppo-1": "the same, seed 1",
+        "held-out-answer-rl-start-2": "cloned anew, 50 steps; worlds of today",
+        "held-out-answer-rl-grpo-2": "the same, then GRPO, 15 steps, seed 2",
+        "held-out-answer-rl-ppo-2": "the same start, then PPO, 15 steps, seed 2",
         "held-out-answer": "cloned, 600 steps (ships); worlds without remarks, as above",
     },
 }
