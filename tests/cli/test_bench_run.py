@@ -13,6 +13,8 @@ from click.testing import CliRunner
 from memory_r1.adapters import shipped
 from memory_r1.bench.endpoint import Endpoint
 from memory_r1.cli import main
+from memory_r1.cli.bench_run import Bars
+from memory_r1.flow import Usage
 from memory_r1.llm.gguf import adapter_name
 from memory_r1.testing import HashEmbedder
 from memory_r1.weights import CATALOGUE, DEFAULT
@@ -123,6 +125,14 @@ def test_a_result_names_the_adapters_that_played_and_untrained_there_are_none(tm
             "SmolLM2-135M-Instruct.Q4_1",
             {"adapters": adapters, "context_tokens": 1024},
         )
+
+
+def test_what_a_system_spends_is_told_while_it_reads() -> None:
+    usage = {"answer": Usage(calls=1, prompt_tokens=900, completion_tokens=100)}
+    bars = Bars(lambda: usage)
+    assert bars.spent() is None  # of an earlier system
+    usage |= {"chat": Usage(calls=1, prompt_tokens=20_000, completion_tokens=4_000)}
+    assert bars.spent() == "24k tokens"
 
 
 @pytest.mark.models

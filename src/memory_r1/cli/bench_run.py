@@ -19,9 +19,10 @@ from memory_r1.errors import InvalidInput
 if TYPE_CHECKING:  # the benchmark's modules load when a command runs
     from memory_r1.bench.data import Dataset, Dialogue
     from memory_r1.bench.endpoint import Endpoint
+    from memory_r1.bench.evaluate import Meter
     from memory_r1.bench.systems import System
     from memory_r1.embed import Embedder
-    from memory_r1.flow import LLM
+    from memory_r1.flow import LLM, Usage
 
 OURS = (
     "memory-r1",
@@ -133,6 +134,10 @@ def run(
     with ExitStack() as stack:
         roles = Roles(llm)
         endpoint = stack.enter_context(Endpoint(llm, embedder, name))
+
+        def meter() -> Mapping[str, Usage]:
+            return dict(chain(roles.usage.items(), endpoint.usage.items()))
+
         for system_name in systems:
             folder = out / system_name
             system = _system(system_name, roles, embedder, endpoint, folder / BANKS, seed)
@@ -154,7 +159,7 @@ def run(
                 about=about,
             )
             click.echo(f"{system_name}: {len(chosen.dialogues)} dialogues, {name}", err=True)
-            bars = Bars()
+            bars = Bars(meter)
             try:
                 result = evaluate(
                     system,
@@ -162,7 +167,7 @@ def run(
                     roles,
                     folder,
                     config,
-                    meter=lambda: dict(chain(roles.usage.items(), endpoint.usage.items())),
+                    meter=meter,
                     progress=bars,
                     read_by=read_by,
                 )
@@ -223,18 +228,19 @@ def publish(runs: tuple[Path, ...], to: Path) -> None:
 
 
 class Bars:
-    """A bar while a dialogue is read and one while its questions are answered, each with the time left."""
+    """A bar while a dialogue is read and one while its questions are answered, with the time left and what is spent."""
 
-    def __init__(self) -> None:
+    def __init__(self, meter: Meter) -> None:
         self._bar: Any = None
         self._label = ""
-        self._tokens = 0
+        self._meter = meter
+        self._before = self._tokens()
 
     def reading(self, dialogue: Dialogue, done: int) -> None:
         self._show(f"{dialogue.id}: reading", done, len(dialogue.turns))
 
     def answered(self, record: Mapping[str, Any], done: int, total: int) -> None:
-        self._tokens += sum(record["tokens"].values())
+        del record
         self._show("answering", done, total)
 
     def close(self) -> None:
@@ -245,14 +251,20 @@ class Bars:
     def _show(self, label: str, done: int, total: int) -> None:
         if label != self._label:
             self.close()
-            spent = lambda _: f"{self._tokens / 1000:,.0f}k tokens" if self._tokens else None  # noqa: E731
-            self._bar = click.progressbar(
-                length=total, label=label, show_pos=True, file=sys.stderr, item_show_func=spent
-            )
+            shown: dict[str, Any] = {"show_pos": True, "file": sys.stderr, "item_show_func": lambda _: self.spent()}
+            self._bar = click.progressbar(length=total, label=label, **shown)
             self._bar.update(max(0, done - 1))  # a run that goes on begins where it stopped
             self._bar.start = self._bar.last_eta = self._bar.last_eta
             self._label = label
         self._bar.update(done - self._bar.pos, current_item=done)
+
+    def spent(self) -> str | None:
+        """Since the system began, the tokens of its reading and of the answers."""
+        tokens = self._tokens() - self._before
+        return f"{tokens / 1000:,.0f}k tokens" if tokens else None
+
+    def _tokens(self) -> int:
+        return sum(one.tokens for one in self._meter().values())
 
 
 def headline(scores: Mapping[str, Any]) -> str:
