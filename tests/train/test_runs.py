@@ -99,6 +99,15 @@ def test_of_two_checkpoints_the_later_counts_by_number_not_by_letters(tmp_path: 
     assert run.last_checkpoint() == run.checkpoints / "checkpoint-10"
 
 
+def test_without_a_checkpoint_that_another_run_can_begin_from_it_begins_anew(tmp_path: Path) -> None:
+    run = made(tmp_path / "run")
+    said = "begin another run with --set kl=LOWER --out ANOTHER; this one keeps its kl"
+    assert run.begun_anew("kl") == said
+    (run.checkpoints / "checkpoint-2" / "pytorch_model_fsdp_0").mkdir(parents=True)  # weights that are shared out
+    (run.checkpoints / "checkpoint-2" / COMPLETE).write_text("{}", encoding="utf-8")
+    assert run.begun_anew("kl") == said
+
+
 def test_what_was_not_measured_is_null(tmp_path: Path) -> None:
     run = made(tmp_path / "run", rewards=(0.5,))
     assert run.metrics() == [{"step": 1, "reward": 0.5, "replies/valid": 0.5, "kl": None, "replies/tokens": 12.0}]

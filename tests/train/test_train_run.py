@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from tiny_models import byte_tokenizer, deciding_model, tiny_model
 
 from memory_r1.cli import main
+from memory_r1.train.runs import Run
 
 pytestmark = [pytest.mark.models, pytest.mark.usefixtures("needs_e5_small")]
 
@@ -114,6 +115,26 @@ def test_a_run_begins_from_an_export_and_goes_on_from_where_it_began(tmp_path: P
     written = (run / "start" / "adapter_model.safetensors").stat().st_mtime_ns
     invoke(*again)
     assert (run / "start" / "adapter_model.safetensors").stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize(("rank", "option"), [("4", "--start"), ("0", "--model")])
+def test_another_run_learns_on_from_a_checkpoint_at_a_lower_rate(
+    tmp_path: Path, model: Path, rank: str, option: str
+) -> None:
+    """As the error says when a loss is no number: the run itself keeps its rate."""
+    run, other = Run(tmp_path / "run"), Run(tmp_path / "other")
+    command = ["train", "answer", "--algo", "sft", "--data", "synthetic:1", "--model", str(model), *SMALL]
+    command += few(f"lora.rank={rank}", "save_every=1")
+    invoke(*command, "--out", str(run.folder))
+    lower = CliRunner().invoke(main, [*command, "--set", "learning_rate=1e-6", "--out", str(run.folder)])
+    assert "holds a run with another learning_rate; give another --out" in lower.output
+    assert f"{option} {run.checkpoints}/checkpoint-2 --set learning_rate=LOWER" in run.begun_anew("learning_rate")
+    first = run.checkpoints / "checkpoint-1"
+    invoke(*command, option, str(first), "--set", "learning_rate=0.0", "--out", str(other.folder))
+    kind = "adapter_model.safetensors" if option == "--start" else "model.safetensors"
+    before, after, whole = (load_file(one / kind) for one in (first, other.adapter, run.adapter))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert not all(torch.equal(before[name], whole[name]) for name in before)
 
 
 def test_an_adapter_to_begin_from_that_is_not_there_is_said_before_anything_is_read(tmp_path: Path) -> None:

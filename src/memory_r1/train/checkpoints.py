@@ -17,7 +17,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from memory_r1.errors import CheckpointFailed, Diverged, InvalidInput
 from memory_r1.train.config import TrainConfig
-from memory_r1.train.runs import COMPLETE
+from memory_r1.train.runs import COMPLETE, Run
 from memory_r1.train.sharding import add_up_exactly, check, processes, sharded
 
 
@@ -35,9 +35,10 @@ class Guarded:
         loss = super().training_step(model, inputs, num_items_in_batch)  # type: ignore[misc]
         step = self.state.global_step + 1  # type: ignore[attr-defined]
         if not torch.isfinite(loss):
+            run = Run(Path(self.args.output_dir).parent)  # type: ignore[attr-defined]
             raise Diverged(
-                f"the loss of step {step} is {loss.item()}; nothing was changed by it. Go on from the last checkpoint "
-                "with a lower learning_rate"
+                f"the loss of step {step} is {loss.item()}; nothing was changed by it: "
+                + run.begun_anew("learning_rate")
             )
         return loss
 

@@ -196,8 +196,8 @@ class Keeper(TrainerCallback):  # type: ignore[misc]
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
         if not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):  # one number: a GPU is waited for once
             raise Diverged(
-                f"a gradient of step {state.global_step + 1} is no number; nothing was changed by it. Go on from the "
-                "last checkpoint with a lower learning_rate"
+                f"a gradient of step {state.global_step + 1} is no number; nothing was changed by it: "
+                + self._run.begun_anew("learning_rate")
             )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

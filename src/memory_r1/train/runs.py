@@ -90,6 +90,14 @@ class Run:
         whole = [path.parent for path in self.checkpoints.glob(f"checkpoint-*/{COMPLETE}")]
         return max(whole, key=_step_of, default=None)
 
+    def begun_anew(self, setting: str) -> str:
+        """How to use a lower value of a setting with which this run began: from its last checkpoint, by another."""
+        last = self.last_checkpoint()
+        starts = {"adapter_config.json": f"--start {last} ", "config.json": f"--model {last} "}
+        # A checkpoint whose weights are shared out among files has neither: from it only this run can go on.
+        start = next((option for name, option in starts.items() if last is not None and (last / name).is_file()), "")
+        return f"begin another run with {start}--set {setting}=LOWER --out ANOTHER; this one keeps its {setting}"
+
     def resume(self) -> tuple[Path | None, int]:
         """(the checkpoint to go on from, its step), after what came later was taken out of the logs."""
         checkpoint = self.last_checkpoint()

@@ -36,6 +36,7 @@ from memory_r1.train.critic import Critic, group_values
 from memory_r1.train.episodes import Group, Task, played
 from memory_r1.train.objectives import clipped_value_loss, explained_variance, gae_BT, grpo_advantages_BG
 from memory_r1.train.policy import Policy, score_group, using_adapter
+from memory_r1.train.runs import Run
 from memory_r1.train.sharding import gathered, learned_weights
 from memory_r1.train.vllm import Engine, engine_sampler, importance_BT, merged_weights
 from memory_r1.types import KINDS
@@ -376,16 +377,19 @@ class WithCritic(GRPOTrainer):  # type: ignore[misc]
         else:
             value_loss = values_BT.sum()
         if not torch.isfinite(value_loss):
-            raise Diverged(f"the critic's loss of step {self.state.global_step + 1} is no number; lower critic_rate")
+            raise self._critic_diverged("the critic's loss")
         self.accelerator.backward(value_loss / self.current_gradient_accumulation_steps)
         if self.accelerator.sync_gradients:
             norm = self.accelerator.clip_grad_norm_(self.critic.parameters(), self.args.max_grad_norm)
             if not torch.isfinite(norm):
-                step = self.state.global_step + 1
-                raise Diverged(f"a gradient of the critic is no number in step {step}; lower critic_rate")
+                raise self._critic_diverged("a gradient of the critic")
         self.critic_optimiser.step()  # Accelerate's: does nothing until the last micro-batch of a step
         self.critic_optimiser.zero_grad()
         return loss
+
+    def _critic_diverged(self, what: str) -> Diverged:
+        step, run = self.state.global_step + 1, Run(Path(self.args.output_dir).parent)
+        return Diverged(f"{what} is no number in step {step}: {run.begun_anew('critic_rate')}, and its critic anew")
 
     def _save_more(self, path: Path) -> None:
         critic = self.accelerator.unwrap_model(self.critic)
