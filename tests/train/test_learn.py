@@ -19,7 +19,7 @@ pytest.importorskip("trl")
 from dialogues import DATA, EMBEDDER, answer, teacher
 from disk import full_disk
 from safetensors.torch import load_file
-from tiny_models import byte_tokenizer, tiny_model
+from tiny_models import ANSWERS, OPERATIONS, byte_tokenizer, deciding_model, tiny_model
 from toy import CONFIG, Early, train
 
 from memory_r1.errors import AdapterMismatch, CheckpointFailed, InvalidInput
@@ -63,24 +63,41 @@ def test_a_run_that_began_from_an_adapter_goes_on_from_its_own_checkpoint(tmp_pa
 
 @pytest.mark.parametrize("algo", ["grpo", "ppo"])
 @pytest.mark.parametrize("agent", ["manager", "answer"])
-def test_a_whole_run(tmp_path: Path, agent: str, algo: str) -> None:
-    run = train(
-        tmp_path / "run",
-        replace(WHOLE, agent=agent, algo=algo),
-        tasks()[agent],
-        frozen={"answer": ScriptedLLM(answer)} if agent == "manager" else {},
-    )
-    rows = run.metrics()
+def test_a_whole_run_learns_and_goes_on_to_the_same_bits(tmp_path: Path, agent: str, algo: str) -> None:
+    config = replace(WHOLE, agent=agent, algo=algo, group_size=8)
+    frozen: dict[Any, Any] = {"answer": ScriptedLLM(answer)} if agent == "manager" else {}
+
+    def run_to_the_end(name: str, **options: Any) -> Run:
+        said = {"manager": OPERATIONS, "answer": ANSWERS}[agent]
+        return train(tmp_path / name, config, tasks()[agent], played=deciding_model(said), frozen=frozen, **options)
+
+    whole = run_to_the_end("whole")
+    rows = whole.metrics()
     assert [row["step"] for row in rows] == [1, 2]
-    assert all(row["replies/valid"] == 0.0 for row in rows)  # random weights write no JSON
-    assert all(row["reward/unreadable"] == 1.0 and row["reward"] == pytest.approx(-0.1) for row in rows)
-    assert all((row["operations/NOOP"] == 1.0) == (agent == "manager") for row in rows)
+    assert [row["groups/without_variance"] for row in rows] == [0.0, 0.0]
+    assert all(0.0 < row["replies/valid"] <= 1.0 for row in rows)
+    assert any(row["reward/metric"] > 0 for row in rows)
+    assert all((row["operations/NOOP"] is not None) == (agent == "manager") for row in rows)
     assert all(("critic/loss" in row) == (algo == "ppo") for row in rows)
-    told = [json.loads(line) for line in (run.folder / "transcripts.jsonl").open(encoding="utf-8", newline="\n")]
-    assert [(one["step"], len(one["asked"][0]["replies"])) for one in told] == [(1, 4), (2, 4)]
+    weights = load_file(whole.adapter / "adapter_model.safetensors")
+    assert all(tensor.any() for name, tensor in weights.items() if "lora_B" in name)  # they began at 0
+    told = [json.loads(line) for line in (whole.folder / "transcripts.jsonl").open(encoding="utf-8", newline="\n")]
+    assert [(one["step"], len(one["asked"][0]["replies"])) for one in told] == [(1, 8), (2, 8)]
     heading = {"manager": "New fact: Ann adopted another dog, Scout.", "answer": "Question: "}[agent]
     assert all(heading in one["asked"][0]["prompt"] for one in told)
-    assert {path.name for path in run.adapter.iterdir()} >= {"adapter_model.safetensors", "tokenizer.json"}
+    assert {path.name for path in whole.adapter.iterdir()} >= {"adapter_model.safetensors", "tokenizer.json"}
+
+    def kill(step: int, _: Mapping[str, Any]) -> None:
+        if step == 2:
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        run_to_the_end("killed", progress=kill)
+    assert Run(tmp_path / "killed").last_checkpoint() == tmp_path / "killed" / "checkpoints" / "checkpoint-1"
+    again = load_file(run_to_the_end("killed").adapter / "adapter_model.safetensors")
+    assert all(torch.equal(again[name], weights[name]) for name in weights)
+    said = [(tmp_path / name / "transcripts.jsonl").read_text(encoding="utf-8") for name in ("whole", "killed")]
+    assert said[0] == said[1]
 
 
 def test_the_frozen_agent_may_be_the_same_model_without_its_adapter(tmp_path: Path) -> None:

@@ -42,27 +42,35 @@ OPERATIONS = (
 )
 
 
-def deciding_model() -> tuple[Any, Any]:
-    """(model, tokenizer): half of the tokens are whole operations, a fifth end a reply. At random it decides something.
+ANSWERS = (
+    '{"keep": [1], "answer": "two"}',
+    '{"keep": [1], "answer": "Rome"}',
+    '{"keep": [], "answer": "unknown"}',
+    '{"keep": [], "answer": "two or Rome"}',
+)
 
-    A reply's first operation counts, whatever bytes are around it. All tokens of one operation look alike to the model,
-    so that it can learn to choose among the four.
+
+def deciding_model(replies: tuple[str, ...] = OPERATIONS) -> tuple[Any, Any]:
+    """(model, tokenizer): half of the tokens are whole replies, a fifth end one. At random it decides something.
+
+    The first of them counts, whatever bytes are around it. All tokens of one reply look alike to the model, so that it
+    can learn to choose among the four.
     """
     import copy
 
     import torch
 
-    operations = [" " * spaces + operation for operation in OPERATIONS for spaces in range(80)]
+    whole = [" " * spaces + reply for reply in replies for spaces in range(80)]
     ends = [f"<|end{number}|>" for number in range(140)]
     tokenizer = copy.deepcopy(byte_tokenizer())
-    tokenizer.add_tokens(operations)
+    tokenizer.add_tokens(whole)
     tokenizer.add_tokens(ends, special_tokens=True)
     model = tiny_model()
     # Drawn, and not all the mean of what was there: among tokens that are the same a choice cannot be learned.
     model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     with torch.no_grad():
-        for operation in OPERATIONS:
-            alike = tokenizer.convert_tokens_to_ids([one for one in operations if one.strip() == operation])
+        for reply in replies:
+            alike = tokenizer.convert_tokens_to_ids([one for one in whole if one.strip() == reply])
             model.get_input_embeddings().weight[alike] = model.get_input_embeddings().weight[alike[0]].clone()
         model.get_input_embeddings().weight[tokenizer.convert_tokens_to_ids(ends)] = 0.0  # as likely whatever was said
     model.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids(["<|end|>", *ends])

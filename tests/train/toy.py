@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tiny_models import byte_tokenizer, tiny_model
 
-from memory_r1.flow import Flow
+from memory_r1.flow import LLM, Flow
 from memory_r1.train.config import TrainConfig, changed
 from memory_r1.train.learn import learn, prepared
 from memory_r1.train.rewards import Reward
@@ -58,10 +58,20 @@ class Early:
         return episode
 
 
-def train(folder: Path, config: TrainConfig = CONFIG, task: Any = None, **options: Any) -> Run:
+def train(
+    folder: Path,
+    config: TrainConfig = CONFIG,
+    task: Any = None,
+    *,
+    played: tuple[Any, Any] | None = None,
+    frozen: Mapping[Step, LLM] | None = None,
+    **options: Any,
+) -> Run:
+    """`played`: the base model and its tokenizer."""
     run = Run(folder)
     run.claim(config, {})
-    model, critic = prepared(tiny_model(), config)
-    task, frozen = Early() if task is None else task, options.pop("frozen", {})
-    learn(config, run, model, byte_tokenizer(), task, frozen, critic=critic, use_cpu=True, **options)
+    base, tokenizer = played or (tiny_model(), byte_tokenizer())
+    model, critic = prepared(base, config)
+    task = Early() if task is None else task
+    learn(config, run, model, tokenizer, task, frozen or {}, critic=critic, use_cpu=True, **options)
     return run
