@@ -48,6 +48,7 @@ def test_a_warm_start_then_both_agents_then_a_table_of_the_runs(tmp_path: Path, 
     warm, pair = tmp_path / "warm", tmp_path / "pair"
     data = ("--data", "synthetic:1", "--model", str(model), *SMALL)
     invoke("train", "manager", "--algo", "sft", *data, "--out", str(warm))
+    data += ("--set", "reward.size=0.05", "--set", "reward.support=0.05")  # of one agent each
     invoke("train", "both", "--algo", "ppo", *data, "--start", str(warm / "adapter"), "--out", str(pair))
     folders = [warm, pair / "manager-1", pair / "answer-1"]
     for folder in folders:
@@ -217,6 +218,10 @@ def test_what_would_change_nothing_is_refused(tmp_path: Path, model: Path) -> No
     mine = tmp_path / "mine"
     mine.mkdir()
     cases = [
+        (
+            ("--set", "reward.size=0.1"),
+            "reward.size is for the manager's grpo and ppo: nothing here would change by it",
+        ),
         (("--algo", "sft", "--manager-adapter", str(mine)), "nobody else plays while an agent is cloned"),
         (("--data", f"jsonl:{mine}", "--manager-adapter", str(mine)), "were made by their manager"),
         (("--data", "synthetic:many", "--algo", "sft"), "must be synthetic or synthetic:NUMBER"),
@@ -255,6 +260,17 @@ def test_a_folder_without_a_run_does_not_hide_the_others(tmp_path: Path, model: 
     ]
     result = CliRunner().invoke(main, ["runs", str(other)])
     assert (result.exit_code, "none of these folders holds a run" in result.output) == (1, True)
+
+
+def test_a_run_that_was_begun_with_a_setting_of_no_use_goes_on(tmp_path: Path, model: Path) -> None:
+    run = Run(tmp_path / "run")
+    command = ["train", "answer", "--algo", "sft", "--data", "synthetic:1", "--model", str(model), *SMALL]
+    invoke(*command, "--out", str(run.folder))
+    settings = json.loads((run.folder / "config.json").read_text())
+    settings["config"]["balance"] = True
+    (run.folder / "config.json").write_text(json.dumps(settings))
+    invoke(*command, "--set", "balance=true", "--set", "save_every=1", "--out", str(run.folder))
+    assert run.config.balance
 
 
 def test_a_model_that_cannot_be_loaded_is_said_in_a_line(tmp_path: Path, model: Path) -> None:

@@ -21,7 +21,7 @@ from memory_r1.weights import named
 if TYPE_CHECKING:  # these load torch, and so only when a run begins
     from memory_r1.embed import Embedder
     from memory_r1.flow import LLM
-    from memory_r1.train.config import TrainConfig
+    from memory_r1.train.config import Agent, TrainConfig
     from memory_r1.types import Step
 
 _folder = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -125,9 +125,11 @@ def both(rounds: int, out: Path, start: str | None, **given: Any) -> None:
         raise InvalidInput("the Answer Agent's samples are to come from the manager just trained: give a data set")
     answering: Path | None = None
     for number in range(1, rounds + 1):
-        managing = _train("manager", {**given, "out": out / f"manager-{number}", "start": start}, answer=answering)
+        managing = _train(
+            "manager", {**given, "out": out / f"manager-{number}", "start": start}, shared=True, answer=answering
+        )
         options = {**given, "out": out / f"answer-{number}", "start": answering and str(answering)}
-        answering = _train("answer", options, manage=managing)
+        answering = _train("answer", options, shared=True, manage=managing)
         start = str(managing)
 
 
@@ -151,12 +153,13 @@ def runs(folders: tuple[Path, ...], plot: Path | None, last: int) -> None:
         click.echo(draw({named: run.metrics() for named, run in zip(labels(opened), opened, strict=True)}, plot))
 
 
-def _train(agent: str, given: Mapping[str, Any], **frozen: Path | None) -> Path:
-    """One run; `frozen` are the adapters of the agent that is not trained, by step."""
+def _train(agent: str, given: Mapping[str, Any], *, shared: bool = False, **frozen: Path | None) -> Path:
+    """One run; `frozen` are the adapters of the agent not trained, by step. `shared`: the settings are of both."""
     from memory_r1.embed import default_embedder
     from memory_r1.train.base import train_extra, vllm_extra
     from memory_r1.train.config import load_config
     from memory_r1.train.runs import Run
+    from memory_r1.train.unused import refuse_unused
 
     wanted: dict[str, Any] = {name: given[name] for name in ("algo", "model", "steps", "seed")}
     wanted |= {"report": given["report"] or None, "vllm": given["vllm"] or None}
@@ -166,6 +169,10 @@ def _train(agent: str, given: Mapping[str, Any], **frozen: Path | None) -> Path:
         vllm_extra()
     _check_frozen(config, given["data"], frozen)
     run, start = Run(given["out"]), _start(given["start"], config)
+    if not run.begun:  # one that was begun by another version goes on
+        options = {"teacher": given["teacher"] is not None, "window": given["window"] is not None}
+        agents: tuple[Agent, ...] = ("manager", "answer") if shared else (config.agent,)
+        refuse_unused(config, given["data"], agents, split=given["split"], **options)
     about = {name: None if given[name] is None else str(given[name]) for name in ("data", "split", "teacher", "window")}
     about["start"] = None if start is None else adapter_name(start) if start.is_file() else str(start)
     teacher = open_llm(given["teacher"], (), untrained=False) if given["teacher"] else None

@@ -58,8 +58,7 @@ class Run:
     def claim(self, config: TrainConfig, about: Mapping[str, Any]) -> None:
         """Make the folder this run's. Raises InvalidInput when it holds another that has got beyond its settings."""
         path = self.folder / CONFIG
-        begun = self.folder.exists() and any(one.name != CONFIG for one in self.folder.iterdir())
-        if path.exists() and begun:
+        if self.begun:
             before = self.config
             same = replace(before, **{name: getattr(config, name) for name in ADJUSTABLE})
             if same != config:
@@ -72,7 +71,7 @@ class Run:
                     f"{self.folder} holds a run made from another {', '.join(other)}; give another --out"
                 )
             about = known
-        elif begun:
+        elif self._beside_settings():
             raise InvalidInput(f"{self.folder} is not empty and holds no run; give another --out")
         with self._writing():
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -80,6 +79,14 @@ class Run:
             partial = path.with_name(CONFIG + ".partial")
             partial.write_text(text, encoding="utf-8")
             partial.replace(path)
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a run that has got beyond its settings."""
+        return (self.folder / CONFIG).exists() and self._beside_settings()
+
+    def _beside_settings(self) -> bool:
+        return self.folder.exists() and any(one.name != CONFIG for one in self.folder.iterdir())
 
     @property
     def config(self) -> TrainConfig:
