@@ -61,22 +61,21 @@ class LogoSettings:
 class TrainConfig:
     """One run. A step plays `groups` samples, `group_size` episodes each, and updates `epochs` times from them.
 
-    `learning_rate` and `critic_rate` stay constant after `warmup` steps; with the schedule "cosine" the former falls to
-    0 at the last step. `kl` weighs the divergence from the policy that training began with, taken from the loss or, as
-    verl can, from each token's reward (`kl_in`); GRPO skips groups of equal rewards, and their divergence with them.
-    `loss` says how tokens are averaged: "dapo" all tokens of a step alike (verl's default), "grpo" within each reply
-    first, "dr_grpo" by a constant. `balance`, of sft alone, repeats the rarer operations until all are equally
-    frequent. `scale` divides a group's advantages by its standard deviation. `resample` draws another sample, at most
-    so often, for a group whose rewards are all the same. Of PPO alone are `gamma`, `lam`, `value_clip` and
-    `critic_warmup`, the first steps in which only the critic learns. `context` caps the tokens of prompt and reply; so
-    many `batch_tokens` are sampled side by side. `related` and `retrieved` are how many memories the manager and the
+    `learning_rate` stays constant after `warmup` steps, or with the schedule "cosine" falls to 0 at the last step;
+    `critic_rate` is constant from the first. `kl` weighs the divergence from the policy that training began with, taken
+    from the loss or, as verl can, from each token's reward (`kl_in`); GRPO skips groups of equal rewards, and their
+    divergence with them. `loss` says how tokens are averaged: "dapo" all tokens of a step alike (verl's default),
+    "grpo" within each reply first, "dr_grpo" by a constant. `balance`, of sft alone, repeats the rarer operations until
+    all are equally frequent. `scale` divides a group's advantages by its standard deviation. `resample` draws another
+    sample, at most so often, for a group whose rewards are all the same. Of PPO alone are `gamma`, `lam`, `value_clip`
+    and `critic_warmup`, the first steps in which only the critic learns. `context` caps the tokens of prompt and reply;
+    so many `batch_tokens` are sampled side by side. `related` and `retrieved` are how many memories the manager and the
     Answer Agent see. At most `guarded` questions are asked after a turn besides those that it tells about: such as
     wiping a memory would leave without an answer. `unanswerable` also asks what nothing tells, or nothing any more.
-    `keep_turns`, of the Answer Agent alone, shows it turns that are kept word for word among the memories.
-    `replay` says who decides what the bank before a turn holds: the teacher, or the policy as training finds it. A
-    checkpoint is written every `save_every` steps, and the last `keep` stay. `report` names what TRL reports to besides
-    the run's own files. `vllm` samples by vLLM, which takes `vllm_memory` of the GPU; such a run does not resume bit
-    for bit.
+    `keep_turns`, of the Answer Agent alone, shows it turns that are kept word for word among the memories. `replay`
+    says who decides what the bank before a turn holds: the teacher, or the policy as training finds it. A checkpoint is
+    written every `save_every` steps, and the last `keep` stay. `report` names what TRL reports to besides the run's own
+    files. `vllm` samples by vLLM, which takes `vllm_memory` of the GPU; such a run does not resume bit for bit.
     """
 
     agent: Agent = "manager"
