@@ -119,6 +119,14 @@ def test_the_divergence_taken_from_a_reward_does_not_make_a_group_without_varian
         assert bool((batch["advantages"] != 0).any()) is teaches
 
 
+@pytest.mark.parametrize("algo", ["grpo", "ppo"])
+@pytest.mark.parametrize("kl_in", ["loss", "reward"])
+def test_the_divergence_is_measured_wherever_it_is_taken_from(tmp_path: Path, algo: Any, kl_in: Any) -> None:
+    first, *later = train(tmp_path / "run", replace(CONFIG, algo=algo, kl=0.1, kl_in=kl_in)).metrics()
+    assert first["kl"] == pytest.approx(0.0, abs=1e-6)
+    assert all(row["kl"] > 1e-4 for row in later)
+
+
 def trainer_of(folder: Path, **settings: Any) -> GroupGRPOTrainer:
     config = changed(CONFIG, settings)
     model, _ = prepared(tiny_model(), config)

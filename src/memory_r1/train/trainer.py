@@ -34,7 +34,7 @@ from memory_r1.train.checkpoints import Guarded, order, shared_settings
 from memory_r1.train.config import TrainConfig
 from memory_r1.train.critic import Critic, group_values
 from memory_r1.train.episodes import Group, Task, played
-from memory_r1.train.objectives import clipped_value_loss, explained_variance, gae_BT, grpo_advantages_BG
+from memory_r1.train.objectives import clipped_value_loss, explained_variance, gae_BT, grpo_advantages_BG, kl_k3_BT
 from memory_r1.train.policy import Policy, score_group, using_adapter
 from memory_r1.train.runs import Run
 from memory_r1.train.sharding import gathered, learned_weights
@@ -127,6 +127,8 @@ class GroupGRPOTrainer(Guarded, GRPOTrainer):  # type: ignore[misc]
                 resampled += len(alike)
             batches = [self._rows(group) for group in groups]
         self._refer(batches)
+        if self.kl_in_reward:  # TRL notes it where it is in its loss
+            self._note({"kl": divergence(batches)})
         self._advantages(groups, batches)
         tokens = torch.tensor(sum(float(one["completion_mask"].sum()) for one in batches), device=self.args.device)
         tokens = self.accelerator.reduce(tokens, "sum")
@@ -464,6 +466,15 @@ def measures(groups: Sequence[Group]) -> dict[str, float]:
         "prompt/tokens": share(sum(reply.prompt_tokens for reply in replies), replies),
         **{f"operations/{kind}": share(operations.count(kind), operations) for kind in KINDS},
     }
+
+
+def divergence(batches: Sequence[Mapping[str, Tensor]]) -> float:
+    """From the reference, the mean over all tokens of the step, estimated as TRL does."""
+    kl_N = [
+        kl_k3_BT(one["old_per_token_logps"], one["ref_per_token_logps"])[one["completion_mask"].bool()]
+        for one in batches
+    ]
+    return float(torch.cat(kl_N).mean())
 
 
 def critic_measures(batches: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
