@@ -351,6 +351,40 @@ def test_ppo_without_a_learned_value_is_reinforce_with_whitening(tmp_path: Path)
     torch.testing.assert_close(advantages, (rewards - rewards.mean()) / rewards.std(correction=0), atol=1e-4, rtol=1e-4)
 
 
+class Watched(dict[str, Any]):
+    """A step's gradients of a model, by parameter, and how often its last layer was computed for them."""
+
+    def __init__(self, model: Any) -> None:
+        self.computed = 0
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                parameter.register_post_accumulate_grad_hook(
+                    lambda one, name=name: self.__setitem__(name, one.grad.clone())
+                )
+        layer = next(one for name, one in model.named_modules() if name.endswith("layers.1.mlp"))
+        layer.register_forward_pre_hook(self.count)
+
+    def count(self, *_: Any) -> None:
+        self.computed += torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("rank", [4, 0])
+def test_checkpointing_computes_layers_again_and_changes_no_gradient(tmp_path: Path, rank: int) -> None:
+    def stepped(checkpointing: bool) -> tuple[Watched, Watched]:
+        config = changed(PPO, {"steps": 1, "kl": 0.0, "checkpointing": checkpointing, "lora": {"rank": rank}})
+        run = Run(tmp_path / str(checkpointing))
+        run.claim(config, {})
+        model, critic = prepared(tiny_model(), config)
+        watched = Watched(model), Watched(critic)
+        learn(config, run, model, byte_tokenizer(), Early(), {}, critic=critic, use_cpu=True)
+        return watched
+
+    for once, again in zip(stepped(False), stepped(True), strict=True):  # the policy's, and the critic's
+        assert again.computed == 2 * once.computed > 0
+        assert any(gradient.any() for gradient in once.values())
+        torch.testing.assert_close(dict(again), dict(once))
+
+
 def test_the_critic_shares_the_frozen_weights() -> None:
     base = tiny_model()
     model, critic = prepared(base, PPO)

@@ -297,6 +297,9 @@ class WithCritic(GRPOTrainer):  # type: ignore[misc]
         for module in critic.modules():  # a dropped value would differ between rollout, update and resumed run
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
+        if self.config.checkpointing:
+            critic.backbone.gradient_checkpointing_enable({"use_reentrant": False})
+            critic.train()  # without, no layer is computed again
         learned = [parameter for parameter in critic.parameters() if parameter.requires_grad]
         optimiser = torch.optim.AdamW(learned, lr=self.config.critic_rate, weight_decay=0.0)
         self.critic, self.critic_optimiser = self.accelerator.prepare(critic.to(self.args.device), optimiser)
