@@ -100,6 +100,19 @@ def test_a_whole_run_learns_and_goes_on_to_the_same_bits(tmp_path: Path, agent: 
     assert said[0] == said[1]
 
 
+def test_a_judge_among_the_frozen_models_gives_the_reward(tmp_path: Path) -> None:
+    judge = ScriptedLLM(lambda prompt: json.dumps({"correct": "Answer to grade: two" in prompt.messages[-1].content}))
+    task = AnswerTask(list(answer_samples(DATA, teacher(), EMBEDDER))[:1], RewardConfig(metric="judge_lenient"))
+    config = replace(WHOLE, agent="answer", group_size=8)
+    run = train(tmp_path / "run", config, task, played=deciding_model(ANSWERS), frozen={"judge": judge})
+    told = [json.loads(line) for line in (run.folder / "transcripts.jsonl").open(encoding="utf-8", newline="\n")]
+    found = [
+        (reply["answers"][0].startswith("two"), reply["reward"]) for one in told for reply in one["asked"][0]["replies"]
+    ]
+    assert {(True, 1.0), (False, 0.0)} == set(found)
+    assert {prompt.step for prompt in judge.prompts} == {"judge"}
+
+
 def test_the_frozen_agent_may_be_the_same_model_without_its_adapter(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     run.claim(WHOLE, {})

@@ -161,6 +161,19 @@ def test_a_frozen_agent_answers_by_the_embedded_runtime_where_its_export_is_give
     assert (run / "adapter" / "adapter_model.safetensors").exists()
 
 
+def test_a_judge_grades_answers_by_a_model_of_its_own(tmp_path: Path, model: Path) -> None:
+    judge = tiny.write_gguf(tiny.model("llama"), tmp_path / "judge.gguf")
+    command = ["train", "answer", "--data", "synthetic:1", "--model", str(model), *SMALL]
+    command += ["--set", "reward.metric=judge_lenient", "--judge", str(judge), "--out", str(tmp_path / "run")]
+    invoke(*command)
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["about"]["judge"] == str(judge)
+    assert [row["step"] for row in Run(tmp_path / "run").metrics()] == [1, 2]
+    other = CliRunner().invoke(
+        main, [*command, "--judge", str(tiny.write_gguf(tiny.model("qwen2"), tmp_path / "2.gguf"))]
+    )
+    assert "holds a run made from another judge; give another --out" in other.output
+
+
 def test_a_run_over_segments_that_begins_in_the_policys_own_bank(tmp_path: Path) -> None:
     model = tmp_path / "model"
     for part in deciding_model():
@@ -222,6 +235,8 @@ def test_what_would_change_nothing_is_refused(tmp_path: Path, model: Path) -> No
             ("--set", "reward.size=0.1"),
             "reward.size is for the manager's grpo and ppo: nothing here would change by it",
         ),
+        (("--set", "reward.metric=judge_strict"), "reward.metric=judge_strict needs a judge: give --judge"),
+        (("--judge", "smollm2"), "--judge is for a reward of its own"),
         (("--algo", "sft", "--manager-adapter", str(mine)), "nobody else plays while an agent is cloned"),
         (("--data", f"jsonl:{mine}", "--manager-adapter", str(mine)), "were made by their manager"),
         (("--data", "synthetic:many", "--algo", "sft"), "must be synthetic or synthetic:NUMBER"),

@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,15 @@ _settings = options(
     click.option(
         "--teacher",
         help="A GGUF model that reads the dialogues of a data set without gold operations, as it is served.",
+    ),
+    click.option(
+        "--judge",
+        help="The model that grades answers where reward.metric is a judge's: a name or a GGUF file; with --judge-url, "
+        "its name there.",
+    ),
+    click.option("--judge-url", help="An OpenAI-compatible server (vLLM, Ollama, hosted) that has the judge."),
+    click.option(
+        "--api-key", envvar="MEMORY_R1_API_KEY", help="For that server. Better: the variable MEMORY_R1_API_KEY."
     ),
     click.option(
         "--report",
@@ -173,9 +183,11 @@ def _train(agent: str, given: Mapping[str, Any], *, shared: bool = False, **froz
         options = {"teacher": given["teacher"] is not None, "window": given["window"] is not None}
         agents: tuple[Agent, ...] = ("manager", "answer") if shared else (config.agent,)
         refuse_unused(config, given["data"], agents, split=given["split"], **options)
-    about = {name: None if given[name] is None else str(given[name]) for name in ("data", "split", "teacher", "window")}
+    told = ("data", "split", "teacher", "window", "judge", "judge_url")
+    about = {name: None if given[name] is None else str(given[name]) for name in told}
     about["start"] = None if start is None else adapter_name(start) if start.is_file() else str(start)
     teacher = open_llm(given["teacher"], (), untrained=False) if given["teacher"] else None
+    judge = _judge(config, given["judge"], given["judge_url"], given["api_key"])
     with train_extra():
         import datasets
         import torch
@@ -190,7 +202,7 @@ def _train(agent: str, given: Mapping[str, Any], *, shared: bool = False, **froz
             run.claim(config, {**about, "frozen": {step: str(folder) for step, folder in frozen.items() if folder}})
     transformers.utils.logging.set_verbosity_error()
     datasets.disable_progress_bars()
-    work = _clone if config.algo == "sft" else _reinforce
+    work = _clone if config.algo == "sft" else partial(_reinforce, judge)
     label = f"{agent} by {config.algo}"
     shown: dict[str, Any] = {"file": sys.stderr, "show_pos": True, "hidden": not is_main()}
     with click.progressbar(length=config.steps, label=label, **shown) as bar:
@@ -223,7 +235,37 @@ def _check_frozen(config: TrainConfig, data: str, frozen: Mapping[str, Path | No
         raise InvalidInput("the samples of a file were made by their manager: leave --manager-adapter out")
 
 
+def _judge(config: TrainConfig, name: str | None, url: str | None, api_key: str | None) -> LLM | None:
+    """Who grades answers, where the reward is a judge's. Raises InvalidInput where that is nobody."""
+    judged = config.algo != "sft" and config.reward.metric.startswith("judge")
+    if judged and name is None:
+        raise InvalidInput(
+            f"reward.metric={config.reward.metric} needs a judge: give --judge, the model that grades answers"
+        )
+    if not judged and (name or url):
+        raise InvalidInput(
+            "--judge is for a reward of its own: give --set reward.metric=judge_lenient, or leave it out"
+        )
+    if name is None:
+        return None
+    if url is None:
+        return _alone(model_file(name), {}, config)
+    from memory_r1.train.samples import Remembering
+
+    return Remembering(open_llm(name, (), True, url, api_key))
+
+
+def _alone(model: Path, adapters: Mapping[Step, Path], config: TrainConfig) -> LLM:
+    """A model as it is served, one prompt at a time: side by side, batches of another size would round otherwise."""
+    from memory_r1.llm.embedded import EmbeddedLLM
+    from memory_r1.train.samples import Remembering
+
+    llm = EmbeddedLLM(model, adapters=adapters, context_tokens=config.context, parallel=1)
+    return Remembering(llm)  # most banks of a group are alike, and so are the questions put to them
+
+
 def _reinforce(
+    judge: LLM | None,
     config: TrainConfig,
     run: Any,
     embedder: Embedder,
@@ -236,7 +278,7 @@ def _reinforce(
 
     from memory_r1.train.learn import learn, prepared
     from memory_r1.train.policy import Policy
-    from memory_r1.train.samples import RememberedTexts, Remembering
+    from memory_r1.train.samples import RememberedTexts
     from memory_r1.train.sharding import main_first
     from memory_r1.train.sources import samples_for, task_of
 
@@ -249,12 +291,7 @@ def _reinforce(
         """The frozen agent of this step, greedy: the same weights with an adapter of its own, or a model of its own."""
         folder, plays, name = frozen.get(step), model, ""
         if folder is not None and folder.is_file():
-            from memory_r1.llm.embedded import EmbeddedLLM
-
-            # One prompt at a time: side by side, batches of another size would round otherwise.
-            served = model_file(config.model)
-            llm = EmbeddedLLM(served, adapters={step: folder}, context_tokens=config.context, parallel=1)
-            return Remembering(llm)  # most banks of a group are alike, and so are the questions put to them
+            return _alone(model_file(config.model), {step: folder}, config)
         if config.lora.rank == 0:
             plays, _ = base_of(config.model if folder is None else str(folder), bf16=config.bf16)
             plays = plays.to(PartialState().device)
@@ -279,8 +316,8 @@ def _reinforce(
         )
     task = task_of(samples, config, embedder)
     others: dict[Any, Any] = {"answer": player("answer")} if config.agent == "manager" else {}
-    if config.reward.metric.startswith("judge"):
-        others["judge"] = player("judge")
+    if judge is not None:
+        others["judge"] = judge
     return learn(config, run, model, tokenizer, task, others, critic=critic, progress=progress)
 
 
