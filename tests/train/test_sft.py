@@ -19,7 +19,7 @@ from tiny_models import byte_tokenizer, tiny_model
 from toy import CONFIG
 from trl import SFTConfig, SFTTrainer
 
-from memory_r1.errors import InvalidInput
+from memory_r1.errors import InvalidInput, ModelUnavailable
 from memory_r1.testing import ScriptedLLM
 from memory_r1.train.checkpoints import shared_settings
 from memory_r1.train.episodes import AnswerTask, ManagerTask
@@ -27,7 +27,7 @@ from memory_r1.train.learn import prepared
 from memory_r1.train.policy import Policy
 from memory_r1.train.runs import Run
 from memory_r1.train.samples import answer_samples, manager_samples
-from memory_r1.train.sft import CloneTrainer, Pair, balanced, clone, rows_of, teacher_pairs, tokenised
+from memory_r1.train.sft import CloneTrainer, Pair, balanced, clone, kept_pairs, rows_of, teacher_pairs, tokenised
 from memory_r1.types import Message, Prompt, Reply
 
 SFT = replace(CONFIG, algo="sft", steps=40, groups=1, group_size=2, learning_rate=2e-2, save_every=20)
@@ -131,6 +131,25 @@ def test_what_a_teacher_did_not_finish_or_nobody_can_read_is_counted_and_not_lea
     skipped: Counter[str] = Counter()
     assert list(teacher_pairs(answering, ScriptedLLM([cut, "two"]), skipped=skipped)) == []
     assert skipped == {"length": 1, "unreadable": 1}
+
+
+def test_a_teacher_is_asked_once_and_what_it_replied_is_read_from_then_on(tmp_path: Path) -> None:
+    kept, told = tmp_path / "examples.jsonl", []
+    task = AnswerTask(list(answer_samples(DATA, teacher(), EMBEDDER)))
+    first = kept_pairs(kept, task, ScriptedLLM(['{"keep": [1], "answer": "two"}', "Rome"]), told.append)
+    assert [(pair.prompt.step, pair.reply) for pair in first] == [("answer", '{"keep": [1], "answer": "two"}')]
+    assert kept_pairs(kept, task, ScriptedLLM([]), told.append) == first  # it would raise, were it asked
+    assert told == [{"unreadable": 1}]
+    assert [path.name for path in tmp_path.iterdir()] == ["examples.jsonl"]
+
+
+def test_of_a_teacher_that_was_cut_off_nothing_is_kept(tmp_path: Path) -> None:
+    task = AnswerTask(list(answer_samples(DATA, teacher(), EMBEDDER)))
+    with pytest.raises(ModelUnavailable, match="no reply left"):
+        kept_pairs(tmp_path / "examples.jsonl", task, ScriptedLLM(['{"keep": [1], "answer": "two"}']))
+    with pytest.raises(InvalidInput, match="nothing that can be learned: give another --teacher"):
+        kept_pairs(tmp_path / "examples.jsonl", task, ScriptedLLM(["two", "Rome"]))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_to_clone_is_refused(tmp_path: Path) -> None:

@@ -332,7 +332,7 @@ def _clone(
 ) -> Path:
     del frozen  # _check_frozen: there is none
     from memory_r1.train.learn import prepared
-    from memory_r1.train.sft import Pair, balanced, clone, teacher_pairs
+    from memory_r1.train.sft import Pair, balanced, clone, kept_pairs
     from memory_r1.train.sharding import main_first
     from memory_r1.train.sources import gold_pairs, samples_for, task_of
 
@@ -350,14 +350,17 @@ def _clone(
         kept, options = run.folder / "samples.jsonl", {"split": given["split"], "window": given["window"]}
         with main_first():
             samples = samples_for(given["data"], config, embedder, kept, teacher=teacher, **options)
-        skipped: Counter[str] = Counter()
-        pairs = list(teacher_pairs(task_of(samples, config, embedder), teacher, skipped=skipped))
-        if skipped:
-            left_out = ", ".join(f"{count} {why}" for why, count in skipped.most_common())
-            click.echo(f"the teacher's replies that are not learned: {left_out}", err=True)
+            task = task_of(samples, config, embedder)
+            pairs = kept_pairs(run.folder / "examples.jsonl", task, teacher, _tell_skipped)
     base, tokenizer = base_of(config.model, bf16=config.bf16 and config.lora.rank > 0)
     model, _ = prepared(base, replace(config, algo="sft"), given["start"])
     return clone(config, run, model, tokenizer, balanced(pairs) if config.balance else pairs, progress=progress)
+
+
+def _tell_skipped(skipped: Counter[str]) -> None:
+    if skipped:
+        left_out = ", ".join(f"{count} {why}" for why, count in skipped.most_common())
+        click.echo(f"the teacher's replies that are not learned: {left_out}", err=True)
 
 
 def _start(given: str | None, config: TrainConfig) -> Path | None:

@@ -7,7 +7,7 @@ the prompts of a micro-batch begin with alike, such as the manager's instruction
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,9 +22,11 @@ from memory_r1.replies import json_object
 from memory_r1.train.checkpoints import Guarded, epochs, shared_settings
 from memory_r1.train.config import TrainConfig
 from memory_r1.train.episodes import Task, play
+from memory_r1.train.examples import Placed, read_examples, write_examples
 from memory_r1.train.learn import fit
 from memory_r1.train.policy import chat_ids, score_group, shared_length
 from memory_r1.train.runs import Progress, Run
+from memory_r1.train.teacher import Example
 from memory_r1.types import Prompt
 
 
@@ -73,6 +75,24 @@ def teacher_pairs(
                     yield Pair(prompt, reply.text)
                 else:
                     skipped["unreadable" if reply.stop == "end" else reply.stop] += 1
+
+
+def kept_pairs(
+    kept: Path, task: Task, teacher: LLM, skipped: Callable[[Counter[str]], None] = lambda _: None
+) -> list[Pair]:
+    """A teacher's pairs, asked for once and then read from the file `kept`, which can be cloned from like any examples.
+
+    `skipped` is told, when the teacher was asked, what is not learned.
+    """
+    if not kept.exists():
+        left_out: Counter[str] = Counter()
+        found = teacher_pairs(task, teacher, skipped=left_out)
+        count = write_examples(kept, (Placed("", Example(pair.prompt, pair.reply, "")) for pair in found))
+        skipped(left_out)
+        if not count:
+            kept.unlink()
+            raise InvalidInput("the teacher replied nothing that can be learned: give another --teacher")
+    return [Pair(*one.example[:2]) for one in read_examples(kept, [task.step])]
 
 
 def balanced(pairs: Sequence[Pair]) -> list[Pair]:
