@@ -50,6 +50,19 @@ def test_a_run_does_not_go_on_with_other_data(tmp_path: Path) -> None:
         run.claim(TrainConfig(), {"data": "locomo:locomo10.json"})
 
 
+def test_a_run_does_not_go_on_with_another_number_of_processes(tmp_path: Path) -> None:
+    run, about = made(tmp_path / "run", rewards=(0.5,)), {"data": "synthetic"}
+    run.claim(TrainConfig(), {**about, "processes": 2})  # it was begun when their number was not noted
+    assert read_json(tmp_path / "run" / "config.json")["about"] == {**about, "processes": 2}
+    with pytest.raises(InvalidInput) as raised:
+        run.claim(TrainConfig(), {**about, "processes": 1})
+    assert str(raised.value) == (
+        f"{run.folder} holds a run of 2 processes, on which what it samples depends; start it with as many "
+        "(torchrun --nproc_per_node 2), or give another --out"
+    )
+    run.claim(TrainConfig(), {**about, "processes": 2})
+
+
 def test_a_mistake_in_the_settings_does_not_take_the_folder(tmp_path: Path) -> None:
     Run(tmp_path / "run").claim(TrainConfig(model="smolm2"), {"data": "synthetic"})
     Run(tmp_path / "run").claim(TrainConfig(), {"data": "synthetic:9"})

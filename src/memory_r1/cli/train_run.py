@@ -168,7 +168,7 @@ def _train(agent: str, given: Mapping[str, Any], *, shared: bool = False, **froz
     from memory_r1.embed import default_embedder
     from memory_r1.train.base import train_extra, vllm_extra
     from memory_r1.train.config import load_config
-    from memory_r1.train.runs import Run
+    from memory_r1.train.runs import PROCESSES, Run
     from memory_r1.train.unused import refuse_unused
 
     wanted: dict[str, Any] = {name: given[name] for name in ("algo", "model", "steps", "seed")}
@@ -195,11 +195,12 @@ def _train(agent: str, given: Mapping[str, Any], *, shared: bool = False, **froz
         import trl  # noqa: F401  (named here so that a missing package is said before anything is loaded)
 
         from memory_r1.train.export import to_peft
-        from memory_r1.train.sharding import is_main, main_first
+        from memory_r1.train.sharding import is_main, main_first, processes
 
+    others = {step: str(folder) for step, folder in frozen.items() if folder}
     with main_first():
         if is_main():
-            run.claim(config, {**about, "frozen": {step: str(folder) for step, folder in frozen.items() if folder}})
+            run.claim(config, {**about, "frozen": others, PROCESSES: processes()})
     transformers.utils.logging.set_verbosity_error()
     datasets.disable_progress_bars()
     work = _clone if config.algo == "sft" else partial(_reinforce, judge)

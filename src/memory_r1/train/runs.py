@@ -31,6 +31,7 @@ CONFIG, METRICS, TRANSCRIPTS = "config.json", "metrics.jsonl", "transcripts.json
 CHECKPOINTS, ADAPTER, CURVES = "checkpoints", "adapter", "curves.png"
 SMOOTHED = 5
 COMPLETE = "complete.json"
+PROCESSES = "processes"  # of `about`: how many train together
 ADJUSTABLE = ("steps", "save_every", "keep", "report")  # what may be another when a run goes on
 
 # The panels of curves.png, each with the metrics it shows.
@@ -65,7 +66,12 @@ class Run:
                 other = [name for name, value in config.state.items() if before.state[name] != value]
                 different = ", ".join(name for name in other if name not in ADJUSTABLE)
                 raise InvalidInput(f"{self.folder} holds a run with another {different}; give another --out")
-            known = read_json(path).get("about", {})
+            known = {PROCESSES: about.get(PROCESSES)} | read_json(path).get("about", {})  # older runs do not tell
+            if (count := known[PROCESSES]) != about.get(PROCESSES):
+                raise InvalidInput(
+                    f"{self.folder} holds a run of {count} processes, on which what it samples depends; start it "
+                    f"with as many (torchrun --nproc_per_node {count}), or give another --out"
+                )
             if other := [name for name, value in about.items() if known.get(name) != value]:
                 raise InvalidInput(
                     f"{self.folder} holds a run made from another {', '.join(other)}; give another --out"
