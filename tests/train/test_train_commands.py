@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -30,9 +31,11 @@ from transformers import AutoTokenizer
 
 from memory_r1.cli import main
 from memory_r1.train.base import load_base, trainable
+from memory_r1.train.config import TrainConfig
 from memory_r1.train.export import to_gguf
 from memory_r1.train.material import product_prompts
 from memory_r1.train.policy import chat_ids
+from memory_r1.train.runs import Run
 
 
 @pytest.fixture
@@ -70,6 +73,44 @@ def test_the_log_tells_which_adapter_decided(trained: tuple[Path, Path], tmp_pat
     assert f"base with {how.adapter}" in lines[0]
 
 
+def test_a_runs_folder_is_exported_by_the_model_that_its_settings_name(
+    trained: tuple[Path, Path], tmp_path: Path
+) -> None:
+    base, adapter = trained
+    run = Run(tmp_path / "my-run")
+    run.claim(TrainConfig(model=str(base)), {})
+    shutil.copytree(adapter, run.adapter)
+    shutil.copytree(adapter, run.checkpoints / "checkpoint-10")
+    for given, folder in (
+        (run.folder, run.adapter),
+        (run.checkpoints / "checkpoint-10", run.checkpoints / "checkpoint-10"),
+    ):
+        done = CliRunner().invoke(main, ["train", "export", str(given)])
+        assert done.exit_code == 0, done.output
+        assert (folder / "adapter.gguf").is_file()
+    assert adapter_name(run.adapter / "adapter.gguf").startswith("my-run ")
+
+
+def test_an_adapter_whose_base_is_not_known_or_no_file_is_refused_with_the_remedy(
+    trained: tuple[Path, Path], tmp_path: Path
+) -> None:
+    _, adapter = trained
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}', encoding="utf-8")  # of a model, and of no run
+    outside = CliRunner().invoke(main, ["train", "export", str(adapter)])
+    assert outside.output == (
+        f"Error: {adapter} lies in no run that says what it was trained from: give its GGUF model as --base\n"
+    )
+    run = Run(tmp_path / "run")
+    run.claim(TrainConfig(model="Qwen/Qwen2.5-3B-Instruct"), {})
+    shutil.copytree(adapter, run.adapter)
+    hub = CliRunner().invoke(main, ["train", "export", str(run.folder)])
+    assert hub.exit_code == 1
+    assert hub.output.startswith(
+        "Error: no model 'Qwen/Qwen2.5-3B-Instruct': give a GGUF file that is there, or one of "
+    )
+    assert hub.output.endswith("; give as --base the GGUF file of the model that the adapter was trained from\n")
+
+
 @pytest.mark.models
 @pytest.mark.usefixtures("needs_e5_small")
 def test_evaluate_says_which_adapters_played(trained: tuple[Path, Path], tmp_path: Path) -> None:
@@ -87,7 +128,10 @@ def test_an_error_is_one_line(trained: tuple[Path, Path]) -> None:
     (adapter / "adapter_config.json").unlink()
     done = CliRunner().invoke(main, ["train", "export", str(adapter), "--base", str(base)])
     assert done.exit_code == 1
-    assert done.output == f"Error: {adapter} holds no PEFT adapter: there is no adapter_config.json in it\n"
+    assert done.output == (
+        f"Error: {adapter} holds no PEFT adapter: there is no adapter_config.json in it; "
+        "give a run's folder, or the adapter/ in it, which a run has when it has ended\n"
+    )
 
 
 def test_parity_shows_the_figures_and_writes_every_reply(trained: tuple[Path, Path], tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from memory_r1.cli import train_run
 from memory_r1.cli.options import adapters_of, adapters_of_llm, as_json, model, model_file, open_llm, options
 from memory_r1.cli.output import Group, show
 from memory_r1.embed import default_embedder
+from memory_r1.errors import InvalidInput
+from memory_r1.files import remedy
 from memory_r1.manager import RELATED
 from memory_r1.types import Step
 from memory_r1.weights import DEFAULT
@@ -28,7 +30,7 @@ _STEPS = click.Choice(["extract", "manage", "answer"])
 _adapter = options(
     click.argument("adapter", type=click.Path(exists=True, file_okay=False, path_type=Path)),
     click.option(
-        "--base", default="smollm2", show_default=True, help="The GGUF model it was trained from: a name or a file."
+        "--base", help="The GGUF model it was trained from: a name or a file. Default: what its run's settings say."
     ),
 )
 
@@ -143,13 +145,28 @@ def _annotated(
 )
 @click.option("--name", help="What the log calls it, with a digest of its weights. Default: the run's name.")
 @click.option("--f32", is_flag=True, help="Keep float32: twice the size.")
-def export(adapter: Path, base: str, out: Path | None, name: str | None, f32: bool) -> None:
-    """Write a trained adapter (a PEFT folder) as the GGUF LoRA that the embedded runtime loads."""
+def export(adapter: Path, base: str | None, out: Path | None, name: str | None, f32: bool) -> None:
+    """Write a trained adapter (a run's folder, or a PEFT one) as the GGUF LoRA that the embedded runtime loads."""
     from memory_r1.train.export import to_gguf
+    from memory_r1.train.runs import adapter_of
 
+    adapter = adapter_of(adapter)
     kind: Literal["f16", "f32"] = "f32" if f32 else "f16"
-    file = to_gguf(adapter, model_file(base), out or adapter / "adapter.gguf", dtype=kind, name=name)
+    file = to_gguf(adapter, _base_file(adapter, base), out or adapter / "adapter.gguf", dtype=kind, name=name)
     click.echo(f"{file}: {file.stat().st_size / 1e6:.1f} MB. Use it: --adapter manage={file} (or extract, answer)")
+
+
+def _base_file(adapter: Path, given: str | None) -> Path:
+    """The GGUF model that an adapter was trained from."""
+    from memory_r1.train.runs import base_of
+
+    name = given or base_of(adapter)
+    if name is None:
+        raise InvalidInput(
+            f"{adapter} lies in no run that says what it was trained from: give its GGUF model as --base"
+        )
+    with remedy("give as --base the GGUF file of the model that the adapter was trained from"):
+        return model_file(name)
 
 
 @train.command()
@@ -172,7 +189,7 @@ def export(adapter: Path, base: str, out: Path | None, name: str | None, f32: bo
 )
 @as_json
 def parity(
-    adapter: Path, base: str, steps: tuple[Step, ...], prompts: int, seed: int, out: Path | None, as_json: bool
+    adapter: Path, base: str | None, steps: tuple[Step, ...], prompts: int, seed: int, out: Path | None, as_json: bool
 ) -> None:
     """Compare a trained adapter in the trainer with its export in the embedded runtime.
 
@@ -180,10 +197,12 @@ def parity(
     trainer's, along the trainer's replies.
     """
     from memory_r1.train.parity import measure
+    from memory_r1.train.runs import adapter_of
 
+    adapter = adapter_of(adapter)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
-    result = measure(adapter, model_file(base), steps, prompts, seed, lambda line: click.echo(line, err=True))
+    result = measure(adapter, _base_file(adapter, base), steps, prompts, seed, lambda line: click.echo(line, err=True))
     figures = result["steps"]
     lines = [
         f"{step}: same decision {f['same_decision']:.1%}, same token {f['same_token']:.2%} of {f['tokens']:,}, "

@@ -178,7 +178,8 @@ def read_adapter(folder: Path) -> dict[str, LowRank]:
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             whole = "; it holds a whole model, which vLLM serves as it is" if (folder / "config.json").is_file() else ""
-            raise InvalidInput(f"{folder} holds no PEFT adapter: there is no {name} in it{whole}")
+            give = whole or "; give a run's folder, or the adapter/ in it, which a run has when it has ended"
+            raise InvalidInput(f"{folder} holds no PEFT adapter: there is no {name} in it{give}")
     config = _supported(read_json(folder / CONFIG), folder)
     try:
         tensors = {name: tensor.float().numpy() for name, tensor in load_file(folder / WEIGHTS).items()}

@@ -169,6 +169,20 @@ class Run:
             ) from error
 
 
+def adapter_of(folder: Path) -> Path:
+    """A run's adapter, where the folder is a run's; else the folder, which is to hold one itself."""
+    return folder / ADAPTER if (folder / CONFIG).is_file() and (folder / ADAPTER).is_dir() else folder
+
+
+def base_of(adapter: Path) -> str | None:
+    """The model that an adapter was trained from, by the settings of the run that it lies in; None outside of one."""
+    above = adapter.resolve().parents[:2]  # of a checkpoint there is a folder between
+    told = [read_json(one / CONFIG) for one in above if (one / CONFIG).is_file()]
+    return next(
+        (one["config"]["model"] for one in told if "config" in one), None
+    )  # a model has a file of this name, too
+
+
 def whole_lines(path: Path) -> list[str]:
     """The lines of a run's log that were written to their end."""
     # Only "\n" ends a line here: replies hold every other character that splitlines takes for an end.
