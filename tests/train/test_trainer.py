@@ -98,11 +98,36 @@ def test_another_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
         train(tmp_path / "run", replace(CONFIG, seed=1))
 
 
-def test_groups_without_variance_teach_nothing_and_are_counted(tmp_path: Path) -> None:
-    run = train(tmp_path / "run", replace(CONFIG, kl=0.0), Early(samples=2, flat=(0, 1)))
-    trained = weights(run)
-    assert all(not tensor.any() for name, tensor in trained.items() if "lora_B" in name)
-    assert [row["groups/without_variance"] for row in run.metrics()] == [2.0] * 4
+class Watched(dict[str, Any]):
+    """The last gradients of a model, by parameter, and how often its last layer was computed for some."""
+
+    def __init__(self, model: Any) -> None:
+        self.computed = 0
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                parameter.register_post_accumulate_grad_hook(
+                    lambda one, name=name: self.__setitem__(name, one.grad.clone())
+                )
+        layer = next(one for name, one in model.named_modules() if name.endswith("layers.1.mlp"))
+        layer.register_forward_pre_hook(self.count)
+
+    def count(self, *_: Any) -> None:
+        self.computed += torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize(("flat", "passes"), [((0, 1), 0), ((0,), 4)])
+def test_groups_without_variance_are_counted_and_cost_no_pass_through_the_model(
+    tmp_path: Path, flat: tuple[int, ...], passes: int
+) -> None:
+    run, task = Run(tmp_path / "run"), Early(samples=2, flat=flat)
+    run.claim(CONFIG, {})
+    model, _ = prepared(tiny_model(), CONFIG)
+    watched = Watched(model)
+    learn(CONFIG, run, model, byte_tokenizer(), task, {}, use_cpu=True)
+    assert [row["groups/without_variance"] for row in run.metrics()] == [len(flat)] * 4
+    assert watched.computed == passes
+    assert any(gradient.any() for gradient in watched.values()) == (passes > 0)
+    assert any(tensor.any() for name, tensor in weights(run).items() if "lora_B" in name) == (passes > 0)
 
 
 def test_the_divergence_taken_from_a_reward_does_not_make_a_group_without_variance_teach() -> None:
@@ -349,23 +374,6 @@ def test_ppo_without_a_learned_value_is_reinforce_with_whitening(tmp_path: Path)
     rewards = torch.cat([one["returns"][one["completion_mask"].bool()] for one in batches])
     advantages = torch.cat([one["advantages"][one["completion_mask"].bool()] for one in batches])
     torch.testing.assert_close(advantages, (rewards - rewards.mean()) / rewards.std(correction=0), atol=1e-4, rtol=1e-4)
-
-
-class Watched(dict[str, Any]):
-    """A step's gradients of a model, by parameter, and how often its last layer was computed for them."""
-
-    def __init__(self, model: Any) -> None:
-        self.computed = 0
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad:
-                parameter.register_post_accumulate_grad_hook(
-                    lambda one, name=name: self.__setitem__(name, one.grad.clone())
-                )
-        layer = next(one for name, one in model.named_modules() if name.endswith("layers.1.mlp"))
-        layer.register_forward_pre_hook(self.count)
-
-    def count(self, *_: Any) -> None:
-        self.computed += torch.is_grad_enabled()
 
 
 @pytest.mark.parametrize("rank", [4, 0])
