@@ -24,6 +24,7 @@ for package in ("transformers", "peft", "gguf", "safetensors"):
 
 import gguf
 import tiny
+from disk import full_disk
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
@@ -293,6 +294,18 @@ def test_models_that_cannot_be_trained_are_named(tmp_path: Path) -> None:
     with pytest.raises(WeightsMissing, match=r"cut\.gguf could not be converted"):
         load_base(cut, cache=tmp_path)
     assert list((tmp_path / "trainable").iterdir()) == []
+
+
+@pytest.mark.parametrize("size", [10, 20_000])
+def test_a_conversion_that_does_not_fit_on_the_disk_says_to_make_room_and_leaves_nothing(
+    tmp_path: Path, size: int
+) -> None:
+    """At its first file, and within the weights."""
+    file = base(tmp_path, "llama")
+    with full_disk(size), pytest.raises(WeightsMissing, match=r"could not be converted into .*; make room there"):
+        trainable(file, cache=tmp_path)
+    assert list((tmp_path / "trainable").iterdir()) == []
+    load_base(file, cache=tmp_path)
 
 
 def test_without_the_extra_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,8 +108,15 @@ def trainable(gguf: Path | str, *, cache: Path | None = None) -> Path:
             folder.parent.mkdir(parents=True, exist_ok=True)
             _convert(path, folder)
         except OSError as error:
-            raise WeightsMissing(f"{path} could not be converted into {folder.parent}: {error}") from error
+            raise _unwritten(path, folder, error) from error
     return folder
+
+
+def _unwritten(gguf: Path, folder: Path, error: Exception) -> WeightsMissing:
+    return WeightsMissing(
+        f"{gguf} could not be converted into {folder.parent} ({error}); make room there, 4 bytes a weight, or name "
+        "another cache by the variable MEMORY_R1_MODELS"
+    )
 
 
 def _convert(gguf: Path, folder: Path) -> None:
@@ -131,10 +138,13 @@ def _convert(gguf: Path, folder: Path) -> None:
             if read_header(gguf, (_PRE,)).metadata.get(_PRE) == "smollm":
                 # transformers does not look at it: SmolLM2's tokenizer cuts digits apart before all else.
                 tokenizer.backend_tokenizer.pre_tokenizer = Sequence([Digits(True), ByteLevel(add_prefix_space=False)])
-            model.save_pretrained(target)
-            tokenizer.save_pretrained(target)
         except (ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise WeightsMissing(f"{gguf} could not be converted for training into {folder.parent}: {error}") from error
+        try:
+            model.save_pretrained(target)
+            tokenizer.save_pretrained(target)
+        except (RuntimeError, SafetensorError) as error:  # a full disk's; else an OSError
+            raise _unwritten(gguf, folder, error) from error
         try:
             os.replace(target, folder)
         except OSError:
