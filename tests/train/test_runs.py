@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import re
+from dataclasses import fields, is_dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -263,6 +264,19 @@ def test_the_pairs_that_a_step_of_each_warm_start_reads() -> None:
         ("sft", 16),  # on a GPU
         ("sft", 32),  # the manager's
     ]
+
+
+def named(config: Any, inside: str = "") -> list[str]:
+    """The settings as `--set` has them."""
+    values = [(inside + one.name, getattr(config, one.name)) for one in fields(config)]
+    return [name for one, value in values for name in (named(value, f"{one}.") if is_dataclass(value) else [one])]
+
+
+def test_the_page_has_a_line_for_every_setting_and_for_no_other() -> None:
+    page = (CONFIGS.parent / "docs" / "training.md").read_text(encoding="utf-8")
+    table = page.partition("| setting | what it does |\n|---|---|\n")[2].partition("\n\n")[0]
+    told = [name for line in table.splitlines() for name in re.findall("`(.+?)`", line.split("|")[1])]
+    assert sorted(told) == sorted(named(TrainConfig()))
 
 
 def test_there_is_a_config_for_segments() -> None:
