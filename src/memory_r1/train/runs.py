@@ -1,6 +1,7 @@
 """A run is a folder: what it is, what it learned, what was said, and where it can go on.
 
     config.json         the settings, and what made it
+    samples.jsonl       what is learned from; of a teacher that is cloned also examples.jsonl, its replies
     metrics.jsonl       a line a step
     transcripts.jsonl   a line a group that was sampled: prompt, replies, rewards; to be read by people
     checkpoints/        whole ones have a `complete.json`
