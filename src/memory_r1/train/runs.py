@@ -178,10 +178,8 @@ def adapter_of(folder: Path) -> Path:
 def base_of(adapter: Path) -> str | None:
     """The model that an adapter was trained from, by the settings of the run that it lies in; None outside of one."""
     above = adapter.resolve().parents[:2]  # of a checkpoint there is a folder between
-    told = [read_json(one / CONFIG) for one in above if (one / CONFIG).is_file()]
-    return next(
-        (one["config"]["model"] for one in told if "config" in one), None
-    )  # a model has a file of this name, too
+    told = (read_json(one / CONFIG) for one in above if (one / CONFIG).is_file())  # a whole model has such a file, too
+    return next((one["config"]["model"] for one in told if "config" in one), None)
 
 
 def whole_lines(path: Path) -> list[str]:
