@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from memory_r1.adapters import ROOM, playing, shipped
-from memory_r1.cli.options import chosen_adapters
+from memory_r1.cli.options import chosen_adapters, open_llm
 from memory_r1.errors import InvalidInput
 from memory_r1.llm.embedded import EmbeddedLLM
 from memory_r1.llm.gguf import adapter_name, check_adapter, read_header
@@ -51,6 +51,8 @@ def test_one_of_ours_plays_alone_where_it_is_asked_for_among_none() -> None:
     assert chosen_adapters(None, ("manage=shipped",), untrained=True) == {"manage": shipped(SMALL)["manage"]}
     with pytest.raises(InvalidInput, match="no adapter for judge comes with smollm2: give a file"):
         chosen_adapters(None, ("judge=shipped",), untrained=False)
+    with pytest.raises(InvalidInput, match="a server has adapters of its own"):
+        open_llm("large", ("manage=shipped",), untrained=False, base_url="http://127.0.0.1:1/v1")
     with pytest.raises(InvalidInput, match=r"no adapter for manage comes with large\.gguf"):
         chosen_adapters("large.gguf", ("manage=shipped",), untrained=False)
 

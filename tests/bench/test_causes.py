@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from memory_r1.bench.causes import Cause, cause
+from memory_r1.bench.causes import CAUSES, Cause, cause, counted
+from memory_r1.bench.data import Dataset, Question
 
 EVIDENCE = ("D1:1", "D1:2")
 
@@ -52,3 +53,14 @@ def test_what_was_never_written_down_is_told_from_what_was_not_found() -> None:
     assert cause(missed, EVIDENCE, written=["D9:9", "D1:2"]) == "not found"
     assert cause(missed, EVIDENCE, written=["D9:9"]) == "not written"
     assert cause(missed, EVIDENCE, written=[]) == "not written"
+
+
+def test_where_one_dialogue_does_not_tell_what_was_written_none_is_asked() -> None:
+    questions = [Question(f"{d}/0", d, "What?", "that", "easy", EVIDENCE) for d in ("a", "b")]
+    data = Dataset("tiny", (), tuple(questions), ("easy",), {})
+    records = [record(0.0, "D9:9") | {"question": one.id, "dialogue": one.dialogue} for one in questions]
+    told = {"a": {"written": ["D9:9"]}, "b": {"written": ["D1:1"]}}
+    some = dict.fromkeys(CAUSES, 0)
+    assert counted(records, data, told) == some | {"not written": 1, "not found": 1}
+    assert counted(records, data, {"a": told["a"]}) == some | {"not written": None, "not found": 2}
+    assert counted([one | {"retrieved": []} for one in records], data, told) is None

@@ -79,7 +79,7 @@ def systems(folder: Path) -> list[System]:
         ),
         MemoryR1(ScriptedLLM(model), embedder, folder / "banks"),
         MemoryR1(ScriptedLLM(model), embedder, folder / "banks", keep_turns=True),
-        MemoryR1(AddsOnly(ScriptedLLM(model)), embedder, folder / "banks"),
+        MemoryR1(ScriptedLLM(model), embedder, folder / "banks", name="memory-r1-adds", adds_only=True),
     ]
 
 
@@ -276,6 +276,16 @@ def test_only_what_was_read_the_same_is_taken_over(
         (tmp_path / "first" / lost).unlink()
     with pytest.raises(InvalidInput, match=message):
         taken_over(tmp_path / "first", tmp_path / "second", ScriptedLLM([]), **changes)
+
+
+def test_what_reading_cost_is_told_as_an_older_run_has_it(tmp_path: Path) -> None:
+    sitting(tmp_path / "first", ScriptedLLM(model))
+    path = tmp_path / "first" / "read.json"
+    read = json.loads(path.read_text())
+    for name in ("uncounted", "remembered_before", "step_seconds"):
+        del read["d1"][name]
+    path.write_text(json.dumps(read))
+    assert taken_over(tmp_path / "first", tmp_path / "second", ScriptedLLM(model))["read"] == read
 
 
 def test_nothing_is_taken_over_into_another_runs_folder(tmp_path: Path) -> None:

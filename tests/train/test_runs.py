@@ -58,8 +58,8 @@ def test_a_run_does_not_go_on_with_another_number_of_processes(tmp_path: Path) -
     with pytest.raises(InvalidInput) as raised:
         run.claim(TrainConfig(), {**about, "processes": 1})
     assert str(raised.value) == (
-        f"{run.folder} holds a run of 2 processes, on which what it samples depends; start it with as many "
-        "(torchrun --nproc_per_node 2), or give another --out"
+        f"{run.folder} holds a run by another number of processes (2), on which what it samples depends: "
+        "start it with as many, or give another --out"
     )
     run.claim(TrainConfig(), {**about, "processes": 2})
 

@@ -86,4 +86,6 @@ def test_the_configs_that_come_with_memory_r1_hold_nothing_unused(path: Path) ->
     own = next((agent for agent in ("extractor", "answer") if f"-{agent}-" in path.stem), "manager")
     of_all = not any(agent in path.stem for agent in ("extractor", "answer", "manager", "logo"))
     for agent in ("manager", "answer") if of_all else (own,):
-        refuse(load_config(path, agent=agent))
+        config = load_config(path, agent=agent)
+        for data in ("synthetic", "locomo:locomo10.json", "jsonl:samples.jsonl"):
+            refuse(config, data, teacher=data.startswith("locomo"))

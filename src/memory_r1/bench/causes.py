@@ -57,12 +57,12 @@ def counted(
     if not any(one.get("turn") for record in asked for one in record["retrieved"]):
         return None
     written = {record["dialogue"]: read.get(record["dialogue"], {}).get("written") for record in asked}
+    told = None not in written.values()
     found = [
-        cause(record, evidence[record["question"]], written[record["dialogue"]], distilled=distilled)
+        cause(record, evidence[record["question"]], written[record["dialogue"]] if told else None, distilled=distilled)
         for record in asked
     ]
-    unknown = {"not written"} if None in written.values() else set()
-    return {one: None if one in unknown else found.count(one) for one in CAUSES}
+    return {one: found.count(one) if told or one != "not written" else None for one in CAUSES}
 
 
 def turns_of(memory: Mapping[str, Any]) -> set[str]:

@@ -124,8 +124,10 @@ def evaluate(
                 (folder / READING).unlink(missing_ok=True)
             took = _read(system, dialogue, meter, progress, folder / READING)
             # What is left of a reading that was interrupted is cheap: of the cost, the first figures count.
-            spent = {name: value for name, value in read.get(dialogue.id, {}).items() if name in COST}
-            read[dialogue.id] = took | spent
+            if (before := read.get(dialogue.id)) is not None:
+                took = {name: value for name, value in took.items() if name not in COST}
+                took |= {name: value for name, value in before.items() if name in COST}
+            read[dialogue.id] = took
             _write(folder / READ, read)
             (folder / READING).unlink(missing_ok=True)
             for question in missing:

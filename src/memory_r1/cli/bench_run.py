@@ -264,7 +264,7 @@ class Bars:
         return f"{tokens / 1000:,.0f}k tokens" if tokens else None
 
     def _tokens(self) -> int:
-        return sum(one.tokens for one in self._meter().values())
+        return sum(one.tokens for step, one in self._meter().items() if step != "embed")  # nor is ours asked through it
 
 
 def headline(scores: Mapping[str, Any]) -> str:
@@ -296,7 +296,7 @@ def _system(name: str, llm: LLM, embedder: Embedder, endpoint: Endpoint, folder:
     """The system of this name. Raises InvalidInput for one that is not known, or not installed."""
     from memory_r1.bench.systems import external
     from memory_r1.bench.systems.environments import ENVIRONMENTS
-    from memory_r1.bench.systems.ours import AddsOnly, MemoryR1
+    from memory_r1.bench.systems.ours import MemoryR1
     from memory_r1.bench.systems.plain import FullContext, NoMemory
     from memory_r1.bench.systems.rag import METHODS, Rag
     from memory_r1.recall import estimated_tokens
@@ -307,7 +307,7 @@ def _system(name: str, llm: LLM, embedder: Embedder, endpoint: Endpoint, folder:
         case ["memory", "r1", "turns"]:
             return MemoryR1(llm, embedder, folder, name=name, keep_turns=True)
         case ["memory", "r1", "adds"]:
-            return MemoryR1(AddsOnly(llm), embedder, folder, name=name)
+            return MemoryR1(llm, embedder, folder, name=name, adds_only=True)
         case ["no", "memory"]:
             return NoMemory()
         case ["full", "context"]:

@@ -235,6 +235,8 @@ def adapters_of(given: tuple[str, ...], model: str | None = None) -> dict[Step, 
 def _served(given: str) -> tuple[Step, str | int]:
     """An adapter that a server has: llama.cpp numbers them, others name them."""
     step, adapter = _adapter(given)
+    if adapter == SHIPPED:
+        raise InvalidInput(f"--adapter {given}: a server has adapters of its own; give its name or number there")
     return step, int(adapter) if adapter.isdecimal() else adapter
 
 

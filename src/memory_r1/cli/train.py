@@ -52,7 +52,7 @@ def train() -> None:
     "its questions (answer).",
 )
 @click.option("--teacher", help="With locomo: the model that reads the dialogues before the questions. [smollm2]")
-@click.option("--questions", type=click.IntRange(1), help="With locomo: so many of its questions, drawn by --seed.")
+@click.option("--questions", type=click.IntRange(1), help="With locomo: draw so many of its questions by --seed.")
 @click.option("--dialogues", type=click.IntRange(1), default=20, show_default=True, help="Generated ones.")
 @click.option("--sessions", type=click.IntRange(1), default=6, show_default=True, help="Of each of these.")
 @click.option(
@@ -95,6 +95,8 @@ def examples(
     kind, _, file = data.partition(":")
     if questions is not None and kind != "locomo":
         raise click.UsageError("--questions draws from LoCoMo's; of generated dialogues take fewer: --dialogues")
+    if questions is not None and "answer" not in steps:
+        raise click.UsageError("--questions is for --step answer")
     if kind == "locomo" and file:
         if split == "test":
             raise click.UsageError(

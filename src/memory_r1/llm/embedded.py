@@ -336,8 +336,8 @@ def _short_spins() -> Iterator[None]:
     """Lets llama.cpp's threads, if they are loaded here, sleep soon when they wait for one that has no core.
 
     By default they spin for a millisecond or more, on the very core that the other may be waiting for: beside a
-    training run a reply took more than ten times as long. The OpenMP library reads its environment once, as it is
-    loaded; afterwards the process and its children have theirs as it was.
+    training run a reply took more than ten times as long. The OpenMP library, which torch has in common with it, reads
+    its environment once, as it is loaded; afterwards the process and its children have theirs as it was.
     """
     if sys.platform != "linux" or os.environ.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}:
         yield
@@ -346,7 +346,7 @@ def _short_spins() -> Iterator[None]:
     try:
         yield
     finally:
-        del os.environ["GOMP_SPINCOUNT"]
+        os.environ.pop("GOMP_SPINCOUNT", None)  # another thread's import may have ended first
 
 
 def _cores() -> int:

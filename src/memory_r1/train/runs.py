@@ -70,8 +70,8 @@ class Run:
             known = {PROCESSES: about.get(PROCESSES)} | read_json(path).get("about", {})  # older runs do not tell
             if (count := known[PROCESSES]) != about.get(PROCESSES):
                 raise InvalidInput(
-                    f"{self.folder} holds a run of {count} processes, on which what it samples depends; start it "
-                    f"with as many (torchrun --nproc_per_node {count}), or give another --out"
+                    f"{self.folder} holds a run by another number of processes ({count}), on which what it samples "
+                    "depends: start it with as many, or give another --out"
                 )
             if other := [name for name, value in about.items() if known.get(name) != value]:
                 raise InvalidInput(
@@ -177,7 +177,8 @@ def adapter_of(folder: Path) -> Path:
 
 def base_of(adapter: Path) -> str | None:
     """The model that an adapter was trained from, by the settings of the run that it lies in; None outside of one."""
-    above = adapter.resolve().parents[:2]  # of a checkpoint there is a folder between
+    whole = adapter.resolve()
+    above = (whole, *whole.parents[:2])  # of a checkpoint there is a folder between
     told = (read_json(one / CONFIG) for one in above if (one / CONFIG).is_file())  # a whole model has such a file, too
     return next((one["config"]["model"] for one in told if "config" in one), None)
 

@@ -21,7 +21,7 @@ def refuse_unused(
         ("reward.increment", reward.increment, rl and manager, "the manager's grpo and ppo"),
         ("epochs", config.epochs != 1, rl, "grpo and ppo"),
         ("balance", config.balance, sft and manager, "cloning the manager (algo=sft)"),
-        ("replay", config.replay == "policy", rl and manager and dialogues, "the manager's grpo and ppo on dialogues"),
+        ("replay", config.replay == "policy", rl and manager, "the manager's grpo and ppo"),
         ("logo.turns", config.logo.turns != 0, manager and (rl or teacher), "the manager's grpo"),
         ("--window", window, manager and dialogues, "the manager's samples of dialogues"),
         ("--split", split != "train", dialogues and kind != "synthetic", "data sets that a --teacher reads"),

@@ -60,7 +60,7 @@ class MemoryR1:
     """Banks are kept in `folder`, so that reading goes on after the last turn that was remembered.
 
     `keep_turns`: what was said is kept beside the memories, and both are found; also beside those of a bank that was
-    read without.
+    read without. `adds_only`: no manager is asked.
     """
 
     repeatable = True  # it goes on where it stopped
@@ -74,10 +74,12 @@ class MemoryR1:
         name: str = "memory-r1",
         related: int = RELATED,
         keep_turns: bool = False,
+        adds_only: bool = False,
     ) -> None:
         self.name = name
         self._keep_turns = keep_turns
-        self._llm, self._embedder, self._folder, self._related = Timed(llm), embedder, folder, related
+        self._timed, self._embedder, self._folder, self._related = Timed(llm), embedder, folder, related
+        self._llm: LLM = AddsOnly(self._timed) if adds_only else self._timed
         self._bank: MemoryBank | None = None
         self._scope = Scope(user_id="nobody yet")
         self._turns_of: dict[str, str] = {}
@@ -87,7 +89,7 @@ class MemoryR1:
 
     def read(self, dialogue: Dialogue, progress: Callable[[int], None]) -> None:
         self.close()
-        self._llm.seconds.clear()
+        self._timed.seconds.clear()
         self._folder.mkdir(parents=True, exist_ok=True)
         self._bank = MemoryBank(bank_file(self._folder, dialogue.id), embedder=self._embedder)
         self._scope = Scope(user_id=dialogue.id)
@@ -133,7 +135,7 @@ class MemoryR1:
             "unreadable": sum(reasons[reason] for reason in UNREADABLE),
             "reasons": {str(reason): count for reason, count in reasons.most_common() if reason},
             "over_time": self._over_time(),
-            "step_seconds": {step: quantiles(seconds) for step, seconds in self._llm.seconds.items()},
+            "step_seconds": {step: quantiles(seconds) for step, seconds in self._timed.seconds.items()},
         }
 
     def _written(self, entries: Sequence[MemoryEntry]) -> list[str]:
