@@ -75,6 +75,11 @@ DIALOGUES = {
         "`ask` does), hybrid search *whoever-speaks*, or with the one whom the question names preferred\n"
         "(*by-speaker*).",
     ),
+    "locomo-validation-smollm2-shown": (
+        "Ten memories or sixty",
+        "The whole validation dialogue, SmolLM2-135M as it ships (Q4_1, embedded), one bank: ten memories a question, or\n"
+        "sixty, which `ask` shows unless it is told otherwise. Other work ran beside: seconds say nothing.",
+    ),
     "locomo-validation-8-sessions-smollm2-budget": (
         "How many memories to show",
         "The first eight sessions of the validation dialogue, SmolLM2-135M (Q8_0) with the adapters that shipped\n"
