@@ -50,9 +50,9 @@ DIALOGUES = {
     SYSTEMS: (
         "Memory systems on one small model",
         "The first four sessions of the validation dialogue, untrained Qwen2.5-Coder-1.5B-Instruct (Q4_K_M) for\n"
-        "every system. The whole dialogue fits into a prompt, where it helps no more than ten turns do. *mem0-1* is\n"
-        "of before its memories were shown with whose they are and what their relative dates mean. *langmem* and\n"
-        "*a-mem* were paused and held up by other work: their seconds say nothing.",
+        "every system. The whole dialogue fits into a prompt, where it helps no more than ten turns do. *langmem* and\n"
+        "*a-mem* were paused and held up by other work, *mem0-1* had one core and a server that guesses what is\n"
+        "copied from the prompt: their seconds say nothing.",
     ),
     "locomo-validation-smollm2-turns": (
         "Turns beside memories",
@@ -77,8 +77,9 @@ DIALOGUES = {
     ),
     "locomo-validation-smollm2-shown": (
         "Ten memories or sixty",
-        "The whole validation dialogue, SmolLM2-135M as it ships (Q4_1, embedded), one bank: ten memories a question, or\n"
-        "sixty, which `ask` shows unless it is told otherwise. Other work ran beside: seconds say nothing.",
+        "The whole validation dialogue, SmolLM2-135M as it ships (Q4_1, embedded), one bank: ten memories a\n"
+        "question, or sixty, which `ask` shows unless it is told otherwise. Other work ran beside: seconds say\n"
+        "nothing.",
     ),
     "locomo-validation-8-sessions-smollm2-budget": (
         "How many memories to show",
