@@ -79,7 +79,7 @@ DIALOGUES = {
         "Ten memories or sixty, with distillation and without",
         "The whole validation dialogue, SmolLM2-135M as it ships (Q4_1, embedded), one bank: ten memories a\n"
         "question, or sixty, which `ask` shows unless it is told otherwise; ten and the answer alone (`--plain`).\n"
-        "*adds-only*: read without a Memory Manager (memory-r1-adds), ten.\n"
+        "*adds-only*: read without a Memory Manager (memory-r1-adds), ten. *turns-*: turns put beside the same bank.\n"
         "Other work ran beside: seconds say nothing.",
     ),
     "locomo-validation-8-sessions-smollm2-budget": (
