@@ -8,7 +8,7 @@ Serving, training, evaluation and scripted tests run the same flows.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -54,6 +54,28 @@ def run_batch(flows: Sequence[Flow[T]], llm: LLM) -> list[T]:
         for (i, _), reply in zip(round_, llm.complete([prompt for _, prompt in round_]), strict=True):
             advance(i, reply)
     return [results[i] for i in range(len(flows))]
+
+
+def _unwatched(*_: object) -> None:
+    """Nobody is told."""
+
+
+def watched(
+    flow: Flow[T],
+    *,
+    before: Callable[[Prompt], None] = _unwatched,
+    after: Callable[[Prompt, Reply], None] = _unwatched,
+) -> Flow[T]:
+    """The same flow; somebody is told of each prompt before it is answered, and of its reply after."""
+    try:
+        prompt = next(flow)
+        while True:
+            before(prompt)
+            reply = yield prompt
+            after(prompt, reply)
+            prompt = flow.send(reply)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
 
 
 async def arun(flow: Flow[T], llm: LLM) -> T:

@@ -95,6 +95,23 @@ def test_every_system_of_ours_runs_whole(number: int, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run" / "result.json").read_text()) == json.loads(json.dumps(result))
 
 
+def test_questions_answered_together_are_answered_as_alone_by_one_batch(tmp_path: Path) -> None:
+    batches: list[int] = []
+
+    class Batched(ScriptedLLM):
+        def complete(self, prompts: Sequence[Prompt]) -> list[Reply]:
+            batches.append(len(prompts))
+            return super().complete(prompts)
+
+    evaluate(Rag(HashEmbedder(), "bm25"), TOY, Batched(model), tmp_path / "together", config(), together=2)
+    evaluate(Rag(HashEmbedder(), "bm25"), TOY, ScriptedLLM(model), tmp_path / "alone", config())
+    assert batches == [2, 1]
+    together, alone = (
+        [{**record, "seconds": None} for record in read_records(tmp_path / name)] for name in ("together", "alone")
+    )
+    assert together == alone
+
+
 def test_a_record_has_what_was_found_kept_answered_and_spent(tmp_path: Path) -> None:
     evaluate(Rag(HashEmbedder(), "bm25"), TOY, ScriptedLLM(model), tmp_path, config())
     first = read_records(tmp_path)[0]

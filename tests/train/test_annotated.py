@@ -8,6 +8,7 @@ from memory_r1.bench.data import Dataset, Dialogue, Question, Session
 from memory_r1.manager import extract_prompt
 from memory_r1.testing import HashEmbedder, ScriptedLLM
 from memory_r1.train.annotated import answered, noted
+from memory_r1.train.samples import AnswerSample, answer_samples
 from memory_r1.types import Prompt, Turn
 
 MAY = datetime(2023, 5, 8, 13, tzinfo=UTC)
@@ -39,12 +40,18 @@ def test_a_turn_with_a_note_too_long_to_be_a_fact_teaches_nothing() -> None:
     assert list(noted(DATA, notes)) == []
 
 
-def test_questions_are_answered_from_what_their_evidence_wrote() -> None:
+def read(*, keep_turns: bool = False) -> list[AnswerSample]:
+    """Samples of a reader that finds the dog."""
+
     def reads(prompt: Prompt) -> str:
         told = "I adopted" in prompt.messages[-1].content
         return '{"facts": ["Ann adopted a dog (7 May 2023)."]}' if told else '{"facts": []}'
 
-    made = list(answered(DATA, ScriptedLLM(reads), HashEmbedder()))
+    return list(answer_samples(DATA, ScriptedLLM(reads), HashEmbedder(), unanswerable=True, keep_turns=keep_turns))
+
+
+def test_questions_are_answered_from_what_their_evidence_wrote() -> None:
+    made = list(answered(read()))
     assert [(one.dialogue, one.example.about, one.example.reply) for one in made] == [
         ("conv-1", "temporal", '{"keep": [1], "answer": "7 May 2023"}'),
         ("conv-1", "adversarial", '{"keep": [], "answer": "unknown"}'),
@@ -53,11 +60,7 @@ def test_questions_are_answered_from_what_their_evidence_wrote() -> None:
 
 
 def test_of_kept_turns_those_of_the_evidence_are_kept_beside_the_memory_that_they_wrote() -> None:
-    def reads(prompt: Prompt) -> str:
-        told = "I adopted" in prompt.messages[-1].content
-        return '{"facts": ["Ann adopted a dog (7 May 2023)."]}' if told else '{"facts": []}'
-
-    made = list(answered(DATA, ScriptedLLM(reads), HashEmbedder(), keep_turns=True))
+    made = list(answered(read(keep_turns=True)))
     assert [one.example.reply for one in made] == [
         '{"keep": [1, 2], "answer": "7 May 2023"}',
         '{"keep": [1], "answer": "How nice"}',  # no memory was made of it
@@ -70,3 +73,9 @@ def test_of_kept_turns_those_of_the_evidence_are_kept_beside_the_memory_that_the
         "3. (8 May 2023) Bob: How nice!\n"
         "Question: When did Ann adopt a dog?"
     )
+
+
+def test_without_distillation_the_answer_alone_is_asked_for_and_taught() -> None:
+    made = [one.example for one in answered(read(), distil=False)]
+    assert [one.reply for one in made] == ['{"answer": "7 May 2023"}', '{"answer": "unknown"}']
+    assert made[0].prompt.messages[0].content.endswith('Reply with JSON: {"answer": "..."}.')

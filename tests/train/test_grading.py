@@ -76,6 +76,11 @@ def test_a_decision_is_right_when_it_is_the_same_operation_on_the_same_entry(
     assert grades(UPDATE, reply) == expected
 
 
+def test_an_answer_that_was_asked_for_alone_has_no_grade_for_what_was_kept() -> None:
+    alone = example("answer", "temporal", answer="May 2024")
+    assert grades(alone, '{"answer": "May 2024"}') == {"readable": 1.0, "right": 1.0, "exact_match": 1.0}
+
+
 def test_what_cannot_be_read_is_not_right_where_nothing_was_to_be_done() -> None:
     noop = decided(operation="NOOP")
     assert grades(noop, '{"operation": "NOOP", "index": 2}')["decision"] == 1.0

@@ -209,6 +209,7 @@ def test_a_transcript_shows_each_prompt_once_with_what_was_said() -> None:
         ("group_size=1", "group_size must be at least 2"),
         ("keep=1", "keep must be at least 2"),
         ("keep_turns=true", "keep_turns is of agent=answer"),
+        ("distil=false", "distil is of agent=answer"),
         ("epochs=3", "save_every and steps must be multiples of epochs"),
         ("steps", "'steps' must be NAME=VALUE"),
         ("reward=1", "reward must be settings of its own"),

@@ -126,3 +126,15 @@ def test_where_turns_are_kept_they_stand_for_memories_that_are_left_out() -> Non
         left + len(generated.dialogue.turns),
     )
     assert gold.skipped["answer"] == 0
+
+
+def test_without_distillation_an_answer_is_taught_without_the_memories_it_is_from() -> None:
+    generated = generate("train", 3)
+    gold = GoldBank(EMBEDDER)
+    list(gold.remember(generated))
+    distilled, plain = list(gold.ask(generated)), list(gold.ask(generated, distil=False))
+    assert [json.loads(one.reply) for one in plain] == [
+        {"answer": json.loads(one.reply)["answer"]} for one in distilled
+    ]
+    assert [one.prompt.messages[-1] for one in plain] == [one.prompt.messages[-1] for one in distilled]
+    assert '"keep"' not in plain[0].prompt.messages[0].content

@@ -37,6 +37,16 @@ from memory_r1.train.material import product_prompts
 from memory_r1.train.policy import chat_ids
 from memory_r1.train.runs import Run
 
+DIALOGUE = {
+    "id": "d1",
+    "speakers": ["Ann", "Bo"],
+    "sessions": [{"time": "2023-05-08", "turns": [{"speaker": "Ann", "text": "I adopted a dog, Rex.", "id": "1:1"}]}],
+    "questions": [
+        {"question": "Which dog did Ann adopt?", "answer": "Rex", "category": "single-hop", "evidence": ["1:1"]},
+        {"question": "Which cat did Ann adopt?", "answer": None, "evidence": ["1:1"]},
+    ],
+}
+
 
 @pytest.fixture
 def trained(tmp_path: Path) -> tuple[Path, Path]:
@@ -166,3 +176,35 @@ def test_both_runtimes_cut_prompts_alike_for_the_real_model() -> None:
 
 def _short(prompt: Prompt) -> Prompt:
     return Prompt(prompt.step, prompt.messages, max_tokens=1, logprobs=False)
+
+
+@pytest.mark.models
+@pytest.mark.usefixtures("needs_e5_small")
+def test_a_run_of_the_benchmark_is_played_by_the_trainer_under_a_runs_adapter(
+    trained: tuple[Path, Path], tmp_path: Path
+) -> None:
+    base, adapter = trained
+    data = tmp_path / "toy.json"
+    data.write_text(json.dumps({"name": "toy", "dialogues": [DIALOGUE]}), encoding="utf-8")
+    words = [
+        "bench",
+        "run",
+        "full-context",
+        "--torch",
+        "--together",
+        "2",
+        "--model",
+        str(base),
+        "--data",
+        f"json:{data}",
+    ]
+    done = CliRunner().invoke(main, [*words, "--adapter", f"answer={adapter}", "--out", str(tmp_path / "runs")])
+    assert done.exit_code == 0, done.output
+    config = json.loads((tmp_path / "runs" / "full-context" / "result.json").read_text(encoding="utf-8"))["config"]
+    assert (config["model"], config["about"]["adapters"], config["about"]["together"]) == (
+        "base.gguf",
+        [f"answer={tmp_path.name}"],
+        2,
+    )
+    refused = CliRunner().invoke(main, [*(word.replace("full-context", "mem0-1") for word in words), "--out", "other"])
+    assert "--torch answers memory-r1's own prompts alone: mem0-1 asks a server" in refused.output

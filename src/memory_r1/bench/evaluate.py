@@ -31,7 +31,7 @@ from memory_r1.bench.systems import Found, System
 from memory_r1.bench.systems.ours import bank_file
 from memory_r1.dates import format_date
 from memory_r1.errors import InvalidInput
-from memory_r1.flow import LLM, Usage, run
+from memory_r1.flow import LLM, Flow, Usage, run, run_batch, watched
 from memory_r1.types import Answer, MemoryEntry, Prompt, Reply, Retrieved, Scope
 
 CONFIG, READ, RECORDS, RESULT = "config.json", "read.json", "records.jsonl", "result.json"
@@ -92,8 +92,11 @@ def evaluate(
     meter: Meter = dict,
     progress: Progress = _SILENT,
     read_by: Path | None = None,
+    together: int = 1,
 ) -> dict[str, Any]:
     """Run what is missing and return the result. `llm` plays the step "answer"; `meter` tells what was spent so far.
+
+    So many questions are answered `together`, which a model on a GPU does as fast as one.
 
     `read_by`: another run of the same system (for memory-r1-turns also of memory-r1), from whose memories this one
     answers: one model's memories, another's answers. Raises InvalidInput when the folder holds a run with another
@@ -130,11 +133,12 @@ def evaluate(
             read[dialogue.id] = took
             _write(folder / READ, read)
             (folder / READING).unlink(missing_ok=True)
-            for question in missing:
-                record = asdict(answered(system, question, llm, config))
-                _append(folder / RECORDS, record)
-                records.append(record)
-                progress.answered(record, len(records), len(questions))
+            for start in range(0, len(missing), together):
+                for one in answered(system, missing[start : start + together], llm, config):
+                    record = asdict(one)
+                    _append(folder / RECORDS, record)
+                    records.append(record)
+                    progress.answered(record, len(records), len(questions))
         return result or concluded(folder, dataset)
 
 
@@ -273,16 +277,43 @@ def chosen(dataset: Dataset, limit: int | None) -> tuple[Question, ...]:
     return tuple(question for questions in of.values() for question in questions[:limit])
 
 
-def answered(system: System, question: Question, llm: LLM, config: Config) -> Answered:
-    """One question, from what the system finds to its scores. Only its text and its time reach the system's prompt."""
-    asked = f"({format_date(question.asked_at)}) {question.text}" if question.asked_at else question.text
-    counted = _Counted(llm)
+def answered(system: System, questions: Sequence[Question], llm: LLM, config: Config) -> list[Answered]:
+    """Some questions side by side, from what the system finds to its scores: each has its share of the time.
+
+    Only a question's text and its time reach the system's prompt.
+    """
     start = time.perf_counter()
-    found = system.find(question, config.k)
+    found = [system.find(question, config.k) for question in questions]
     between = time.perf_counter()
-    answer = run(answer_from(asked, as_retrieved(found, question.dialogue), distil=config.distil), counted)
+    said: list[list[Reply]] = [[] for _ in questions]
+    answers = run_batch(
+        [
+            watched(_answering(question, hits, config), after=_kept_in(replies))
+            for question, hits, replies in zip(questions, found, said, strict=True)
+        ],
+        llm,
+    )
     end = time.perf_counter()
-    if not answer.readable and not counted.said.strip():  # which does not say that nothing is known
+    seconds = {
+        "find": round((between - start) / len(questions), 4),
+        "answer": round((end - between) / len(questions), 4),
+    }
+    return [_scored(*one, seconds) for one in zip(questions, found, answers, said, strict=True)]
+
+
+def _kept_in(replies: list[Reply]) -> Callable[[Prompt, Reply], None]:
+    return lambda _, reply: replies.append(reply)
+
+
+def _answering(question: Question, found: Sequence[Found], config: Config) -> Flow[Answer]:
+    asked = f"({format_date(question.asked_at)}) {question.text}" if question.asked_at else question.text
+    return answer_from(asked, as_retrieved(found, question.dialogue), distil=config.distil)
+
+
+def _scored(
+    question: Question, found: Sequence[Found], answer: Answer, replies: Sequence[Reply], seconds: Mapping[str, float]
+) -> Answered:
+    if not answer.readable and not replies[-1].text.strip():  # which does not say that nothing is known
         answer = replace(answer, text="", known=True)
     return Answered(
         question=question.id,
@@ -298,8 +329,12 @@ def answered(system: System, question: Question, llm: LLM, config: Config) -> An
         dropped=answer.dropped,
         logprob=None if answer.logprob is None else round(answer.logprob, 4),
         scores=metrics.scores(answer.text, answer.known, question),
-        tokens={"prompt": counted.prompt_tokens, "completion": counted.completion_tokens},
-        seconds={"find": round(between - start, 4), "answer": round(end - between, 4)},
+        tokens={
+            # A prompt that was refused as too long was counted by the model, and not read.
+            "prompt": sum(reply.prompt_tokens for reply in replies if reply.stop != "overflow"),
+            "completion": sum(reply.completion_tokens for reply in replies),
+        },
+        seconds=seconds,
     )
 
 
@@ -403,23 +438,6 @@ def _spent(usage: Mapping[str, Usage]) -> dict[str, dict[str, int]]:
         step: {"calls": one.calls, "prompt": one.prompt_tokens, "completion": one.completion_tokens}
         for step, one in usage.items()
     }
-
-
-class _Counted:
-    """An LLM that counts one question's tokens, and keeps what it `said` last."""
-
-    def __init__(self, llm: LLM) -> None:
-        self._llm = llm
-        self.said = ""
-        self.prompt_tokens = self.completion_tokens = 0
-
-    def complete(self, prompts: Sequence[Prompt]) -> list[Reply]:
-        replies = self._llm.complete(prompts)
-        self.said = replies[-1].text
-        # A prompt that was refused as too long was counted by the model, and not read.
-        self.prompt_tokens += sum(reply.prompt_tokens for reply in replies if reply.stop != "overflow")
-        self.completion_tokens += sum(reply.completion_tokens for reply in replies)
-        return replies
 
 
 def _places(answer: Answer) -> tuple[int, ...]:

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from memory_r1.cli.options import adapters_of_llm, as_json, open_llm
+from memory_r1.cli.options import adapters_of_llm, as_json, chosen_adapters, model_file, open_llm
 from memory_r1.cli.options import model as model_options
 from memory_r1.cli.output import show
+from memory_r1.cli.train_run import played_by_trainer
 from memory_r1.errors import InvalidInput
+from memory_r1.llm.gguf import adapter_name
+from memory_r1.weights import DEFAULT
 
 if TYPE_CHECKING:  # the benchmark's modules load when a command runs
     from memory_r1.bench.data import Dataset, Dialogue
@@ -23,6 +26,9 @@ if TYPE_CHECKING:  # the benchmark's modules load when a command runs
     from memory_r1.bench.systems import System
     from memory_r1.embed import Embedder
     from memory_r1.flow import LLM, Usage
+    from memory_r1.llm.embedded import EmbeddedLLM
+    from memory_r1.llm.openai import OpenAILLM
+    from memory_r1.types import Step
 
 OURS = (
     "memory-r1",
@@ -58,6 +64,14 @@ repairs = click.option(
     "puts the turns beside what memory-r1 read.",
 )
 @click.option("--plain", is_flag=True, help="Ask for the answer alone, without distillation.")
+@click.option(
+    "--torch",
+    "by_trainer",
+    is_flag=True,
+    help="Play the model by the trainer's runtime, on a GPU where there is one, free of any schema: for untrained "
+    "models harder. An --adapter may then be a run's folder.",
+)
+@click.option("--together", default=1, show_default=True, type=click.IntRange(1), help="Questions answered at once.")
 @click.option("--seed", default=0, show_default=True, help="For the intervals, and for systems that draw lots.")
 @click.option("--context", default=CONTEXT, show_default=True, help="Tokens of context of an embedded model.")
 @click.option(
@@ -79,6 +93,8 @@ def run(
     k: int,
     read_by: Path | None,
     plain: bool,
+    by_trainer: bool,
+    together: int,
     seed: int,
     context: int,
     out: Path,
@@ -113,30 +129,31 @@ def run(
     from memory_r1.bench.evaluate import BANKS, Config, evaluate, reader
     from memory_r1.embed import default_embedder
     from memory_r1.flow import Roles
-    from memory_r1.llm.openai import OpenAILLM
 
     chosen = _part(open_dataset(data, repairs), split, dialogues, sessions)
-    embedder = default_embedder()
-    llm = open_llm(model, adapters, untrained, base_url, api_key, context)
-    name = llm.model if isinstance(llm, OpenAILLM) else llm.name
-    played = adapters_of_llm(llm)
-    about: dict[str, Any] = {"adapters": played} if played or base_url is None else {}
-    if base_url is None:
-        about["context_tokens"] = context
-    elif isinstance(llm, OpenAILLM) and (numbers := dict.fromkeys(filter(str.isdecimal, llm.adapters.values()))):
-        files = llm.lora_files()
-        about["lora"] = ", ".join(f"{number} is {files.get(int(number), 'not told')}" for number in numbers)
+    if by_trainer and base_url is not None:
+        raise click.UsageError("--torch plays the model here: leave --base-url out")
+    served: EmbeddedLLM | OpenAILLM | None = None
+    threads: int | None = None
+    if by_trainer:
+        llm, name, about = _by_trainer(model or DEFAULT, chosen_adapters(model, adapters, untrained))
+        threads = about["threads"]
+    else:
+        llm = served = open_llm(model, adapters, untrained, base_url, api_key, context)
+        name, about = _about(served, context)
+    if together > 1:
+        about["together"] = together
     if read_by is not None:
         if len(systems) > 1 or not systems[0].startswith("memory-r1"):
             raise click.UsageError("--read-by is for one system, memory-r1, -turns or -adds: others keep no banks")
         about["reader"] = reader(read_by)
-    found = {}
+    embedder, found = default_embedder(threads=threads), {}
     with ExitStack() as stack:
         roles = Roles(llm)
-        endpoint = stack.enter_context(Endpoint(llm, embedder, name))
+        endpoint = stack.enter_context(Endpoint(served, embedder, name)) if served else None
 
         def meter() -> Mapping[str, Usage]:
-            return dict(chain(roles.usage.items(), endpoint.usage.items()))
+            return dict(chain(roles.usage.items(), endpoint.usage.items() if endpoint else ()))
 
         for system_name in systems:
             folder = out / system_name
@@ -170,6 +187,7 @@ def run(
                     meter=meter,
                     progress=bars,
                     read_by=read_by,
+                    together=together,
                 )
             finally:
                 bars.close()
@@ -279,6 +297,43 @@ def headline(scores: Mapping[str, Any]) -> str:
     return f"{scores['questions']} questions, {', '.join(parts)}"
 
 
+def _about(llm: EmbeddedLLM | OpenAILLM, context: int) -> tuple[str, dict[str, Any]]:
+    """(the model's name, what else a result says of who plays it)"""
+    from memory_r1.llm.openai import OpenAILLM
+
+    adapters = adapters_of_llm(llm)
+    if not isinstance(llm, OpenAILLM):
+        return llm.name, {"adapters": adapters, "context_tokens": context}
+    about: dict[str, Any] = {"adapters": adapters} if adapters else {}
+    if numbers := dict.fromkeys(filter(str.isdecimal, llm.adapters.values())):
+        files = llm.lora_files()
+        about["lora"] = ", ".join(f"{number} is {files.get(int(number), 'not told')}" for number in numbers)
+    return llm.model, about
+
+
+def _by_trainer(model: str, adapters: Mapping[Step, Path]) -> tuple[LLM, str, dict[str, Any]]:
+    """(who plays the model, its name, what else a result says of that)"""
+    import torch
+
+    played = [f"{step}={_named(adapter)}" for step, adapter in adapters.items()]
+    where = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    return (
+        played_by_trainer(model, adapters),
+        model_file(model).name,
+        {"adapters": played, "runtime": f"torch on {where}", "threads": torch.get_num_threads()},
+    )
+
+
+def _named(adapter: Path) -> str:
+    """An export by what it says of itself, a run's adapter by its run."""
+    if adapter.is_file():
+        return adapter_name(adapter)
+    folder = adapter.resolve()
+    if folder.parent.name == "checkpoints":
+        return f"{folder.parent.parent.name} {folder.name}"
+    return folder.parent.name if folder.name == "adapter" else folder.name
+
+
 def _part(dataset: Dataset, split: str, dialogues: Iterable[str], sessions: int | None) -> Dataset:
     dataset = dataset.split(split)
     if wanted := list(dialogues):
@@ -292,7 +347,7 @@ def _readings(given: tuple[str, ...]) -> list[Any]:
     return [reading for reading in READINGS if not given or reading in given]
 
 
-def _system(name: str, llm: LLM, embedder: Embedder, endpoint: Endpoint, folder: Path, seed: int) -> System:
+def _system(name: str, llm: LLM, embedder: Embedder, endpoint: Endpoint | None, folder: Path, seed: int) -> System:
     """The system of this name. Raises InvalidInput for one that is not known, or not installed."""
     from memory_r1.bench.systems import external
     from memory_r1.bench.systems.environments import ENVIRONMENTS
@@ -319,5 +374,7 @@ def _system(name: str, llm: LLM, embedder: Embedder, endpoint: Endpoint, folder:
     theirs = [environment.name for environment in ENVIRONMENTS]
     if name not in theirs:
         raise InvalidInput(f"no system is called {name!r}; there are {', '.join((*OURS, *theirs))}")
+    if endpoint is None:
+        raise InvalidInput(f"--torch answers memory-r1's own prompts alone: {name} asks a server")
     models = external.Models(endpoint.base_url, endpoint.name, embedder.name, embedder.dimension, seed)
     return external.installed(name, models, folder, estimated_tokens, endpoint.check)

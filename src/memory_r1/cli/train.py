@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from memory_r1.train.examples import Placed
 
 _file = click.Path(exists=True, dir_okay=False, path_type=Path)
-GPU_TOKENS = 262_144  # sampled side by side: of SmolLM2-135M, 6 GB of keys and values in bfloat16
 _STEPS = click.Choice(["extract", "manage", "answer"])
 _adapter = options(
     click.argument("adapter", type=click.Path(exists=True, file_okay=False, path_type=Path)),
@@ -70,6 +69,7 @@ def train() -> None:
 @click.option(
     "--keep-turns", is_flag=True, help="Show kept turns, too; of generated dialogues but half of the memories."
 )
+@click.option("--plain", is_flag=True, help="Questions with their answers alone, without distillation.")
 def examples(
     out: Path,
     steps: tuple[Step, ...],
@@ -83,6 +83,7 @@ def examples(
     split: Literal["train", "validation", "test"],
     seed: int,
     keep_turns: bool,
+    plain: bool,
 ) -> None:
     """Write prompts with the replies that are right.
 
@@ -93,6 +94,8 @@ def examples(
     from memory_r1.train.examples import write_examples
 
     kind, _, file = data.partition(":")
+    if plain and "answer" not in steps:
+        raise click.UsageError("--plain is for --step answer")
     if questions is not None and kind != "locomo":
         raise click.UsageError("--questions draws from LoCoMo's; of generated dialogues take fewer: --dialogues")
     if questions is not None and "answer" not in steps:
@@ -104,12 +107,13 @@ def examples(
             )
         if steps == ("manage",):
             raise click.UsageError("LoCoMo says nothing of operations; give --step extract or answer")
-        found = _annotated(Path(file), split, steps, teacher, questions, seed, retrieved, keep_turns)
+        found = _annotated(Path(file), split, steps, teacher, questions, seed, retrieved, keep_turns, plain)
     elif kind == "synthetic" and (file or "1").isdigit():
         dialogues = int(file or dialogues)
         worlds: dict[str, Any] = {"sessions": sessions, "families": families, "split": split}
         sizes: dict[str, Any] = {"related": RELATED, "retrieved": retrieved, "keep_turns": keep_turns}
-        found = placed_examples(default_embedder(), steps, count=dialogues, seed=seed, **worlds, **sizes)
+        worlds |= sizes | {"count": dialogues, "seed": seed, "distil": not plain}
+        found = placed_examples(default_embedder(), steps, **worlds)
     else:
         raise click.UsageError(f"--data {data}: give synthetic, synthetic:DIALOGUES or locomo:FILE")
     with click.progressbar(found, label="writing", file=sys.stderr, show_pos=True) as bar:
@@ -126,10 +130,12 @@ def _annotated(
     seed: int,
     retrieved: int,
     keep_turns: bool,
+    plain: bool,
 ) -> Iterator[Placed]:
     """Examples of LoCoMo's: its annotators decided no operations."""
     from memory_r1.bench import locomo
     from memory_r1.train.annotated import answered, noted
+    from memory_r1.train.samples import answer_samples
 
     data = locomo.load(file).split(split)
     if "extract" in steps:
@@ -137,7 +143,9 @@ def _annotated(
     if "answer" in steps:
         reader = open_llm(teacher, (), untrained=False)
         asked = data if questions is None else data.some(questions, seed)
-        yield from answered(asked, reader, default_embedder(), retrieved=retrieved, keep_turns=keep_turns)
+        sizes: dict[str, Any] = {"k": retrieved, "keep_turns": keep_turns}
+        samples = answer_samples(asked, reader, default_embedder(), unanswerable=True, **sizes)
+        yield from answered(samples, distil=not plain)
 
 
 @train.command()
@@ -279,7 +287,7 @@ def evaluate(
                 "a run's adapter (a folder) is played by the trainer, which knows no schema: give --free, and folders "
                 "alone; or export it and give the file"
             )
-        llm: LLM = _trained(model or DEFAULT, by_step)
+        llm: LLM = train_run.played_by_trainer(model or DEFAULT, by_step)
         played = list(adapters)
     else:
         llm = open_llm(model, adapters, untrained, base_url, api_key)
@@ -306,20 +314,6 @@ def evaluate(
         lines += [f"beside {against}:", *grading.against(done, before, seed)]
     show(done["steps"], as_json, lines)
     _write(out, done)
-
-
-def _trained(model: str, adapters: dict[Step, Path]) -> LLM:
-    """Played by the trainer's own runtime, on a GPU where there is one."""
-    from memory_r1.train.base import train_extra
-
-    with train_extra():
-        import torch
-
-        from memory_r1.train.learn import greedy
-    gpu = torch.cuda.is_available()
-    base, tokenizer = train_run.base_of(model, bf16=gpu)
-    limits = {"batch_tokens": GPU_TOKENS} if gpu else {}
-    return greedy(base.to("cuda" if gpu else "cpu"), tokenizer, adapters, **limits)
 
 
 train.add_command(train_run.extractor)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -25,6 +26,7 @@ if TYPE_CHECKING:  # these load torch, and so only when a run begins
     from memory_r1.train.config import Agent, TrainConfig
     from memory_r1.types import Step
 
+GPU_TOKENS = 262_144  # sampled side by side: of SmolLM2-135M, 6 GB of keys and values in bfloat16
 _folder = click.Path(exists=True, file_okay=False, path_type=Path)
 _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 _frozen = click.Path(exists=True, path_type=Path)
@@ -376,6 +378,29 @@ def _start(given: str | None, config: TrainConfig) -> Path | None:
     if not start.exists():
         raise InvalidInput(f"--start {given} is not there: give a run's adapter, its export, or {SHIPPED}")
     return start
+
+
+def played_by_trainer(model: str, adapters: Mapping[Step, Path]) -> LLM:
+    """Greedy, by the trainer's own runtime: many prompts side by side, on a GPU where there is one, and no schema.
+
+    An adapter is a run's folder or its export (GGUF); a step without one is the model's own.
+    """
+    from memory_r1.train.base import train_extra
+
+    with train_extra():
+        import torch
+
+        from memory_r1.train.export import to_peft
+        from memory_r1.train.learn import greedy
+    gpu = torch.cuda.is_available()
+    base, tokenizer = base_of(model, bf16=gpu)
+    with TemporaryDirectory() as scratch:
+        folders = {
+            step: one if one.is_dir() else to_peft(one, model_file(model), Path(scratch) / step)
+            for step, one in adapters.items()
+        }
+        limits = {"batch_tokens": GPU_TOKENS} if gpu else {}
+        return greedy(base.to("cuda" if gpu else "cpu"), tokenizer, folders, **limits)
 
 
 def base_of(model: str, *, bf16: bool = False) -> tuple[Any, Any]:

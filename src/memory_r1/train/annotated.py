@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from memory_r1.answer import MAX_ANSWER, MAX_KEPT
 from memory_r1.bank.terms import words
 from memory_r1.bench.data import Dataset
 from memory_r1.dates import find_dates, format_date
-from memory_r1.embed import Embedder
-from memory_r1.flow import LLM
-from memory_r1.manager import MAX_FACT, RELATED, extract_prompt, most_facts
+from memory_r1.manager import MAX_FACT, extract_prompt, most_facts
 from memory_r1.train.episodes import answer_episode
 from memory_r1.train.examples import Placed
-from memory_r1.train.samples import answer_samples
-from memory_r1.train.teacher import RETRIEVED, Example
+from memory_r1.train.samples import AnswerSample
+from memory_r1.train.teacher import Example
 from memory_r1.train.world import UNANSWERABLE
 from memory_r1.types import Turn
 
@@ -55,22 +52,14 @@ def _dated(text: str, turn: Turn) -> str:
     return f"{text.rstrip('.')} ({format_date(date.time, date.precision)})."
 
 
-def answered(
-    data: Dataset,
-    reader: LLM,
-    embedder: Embedder,
-    *,
-    related: int = RELATED,
-    retrieved: int = RETRIEVED,
-    keep_turns: bool = False,
-) -> Iterator[Placed]:
-    """What is to be answered from the memories that `reader` makes of each dialogue, and the turns where they are kept.
+def answered(samples: Iterable[AnswerSample], *, distil: bool = True) -> Iterator[Placed]:
+    """What is to be answered from the memories of each sample (`answer_samples`).
 
-    Kept are those that the question's evidence wrote. A question of whose evidence some was not retrieved is left out,
-    since nothing that could be said is right; so is one whose right reply the product's schema has no room for.
+    Kept are those that the question's evidence wrote; without `distil` the answer alone is asked for. A question of
+    whose evidence some was not retrieved is left out, since nothing that could be said is right; so is one whose right
+    reply the product's schema has no room for.
     """
-    sizes: dict[str, Any] = {"k": retrieved, "related": related, "keep_turns": keep_turns}
-    for sample in answer_samples(data, reader, embedder, unanswerable=True, **sizes):
+    for sample in samples:
         asked = sample.question
         found = {turn for place in sample.supporting for turn in sample.memories[place].turns}
         keep = [place + 1 for place in sample.supporting] if asked.answerable else []
@@ -78,8 +67,7 @@ def answered(
             continue
         if len(keep) > MAX_KEPT or len(asked.answer) > MAX_ANSWER:
             continue
-        reply = json.dumps(
-            {"keep": keep, "answer": asked.answer if asked.answerable else "unknown"}, ensure_ascii=False
-        )
+        answer = {"answer": asked.answer if asked.answerable else "unknown"}
+        reply = json.dumps({"keep": keep, **answer} if distil else answer, ensure_ascii=False)
         about = asked.category if asked.answerable else UNANSWERABLE
-        yield Placed(sample.id.rpartition("/")[0], Example(next(answer_episode(sample)), reply, about))
+        yield Placed(sample.id.rpartition("/")[0], Example(next(answer_episode(sample, distil=distil)), reply, about))

@@ -72,7 +72,8 @@ class TrainConfig:
     so many `batch_tokens` are sampled side by side. `related` and `retrieved` are how many memories the manager and the
     Answer Agent see. At most `guarded` questions are asked after a turn besides those that it tells about: such as
     wiping a memory would leave without an answer. `unanswerable` also asks what nothing tells, or nothing any more.
-    `keep_turns`, of the Answer Agent alone, shows it turns that are kept word for word among the memories. `replay`
+    `keep_turns`, of the Answer Agent alone, shows it turns that are kept word for word among the memories. Without
+    `distil`, of it too, it is asked for the answer alone, not first for the memories that tell. `replay`
     says who decides what the bank before a turn holds: the teacher, or the policy as training finds it. A checkpoint is
     written every `save_every` steps, and the last `keep` stay. `report` names what TRL reports to besides the run's own
     files. `vllm` samples by vLLM, which takes `vllm_memory` of the GPU; such a run does not resume bit for bit.
@@ -108,6 +109,7 @@ class TrainConfig:
     guarded: int = GUARDED
     unanswerable: bool = False
     keep_turns: bool = False
+    distil: bool = True
     balance: bool = False
     replay: Literal["teacher", "policy"] = "teacher"
     seed: int = 0
@@ -134,6 +136,8 @@ class TrainConfig:
             )
         if self.keep_turns and self.agent != "answer":
             raise InvalidInput("keep_turns is of agent=answer: no decision changes a kept turn")
+        if not self.distil and self.agent != "answer":
+            raise InvalidInput("distil is of agent=answer: others keep no memories first")
         if self.guarded < 0:
             raise InvalidInput("guarded must be at least 0")
         if self.temperature <= 0:

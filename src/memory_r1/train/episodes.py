@@ -8,18 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
 from memory_r1.answer import RETRIEVED, answer_from, ask
 from memory_r1.bank import MemoryBank
 from memory_r1.embed import Embedder
-from memory_r1.flow import LLM, Flow, run_batch
+from memory_r1.flow import LLM, Flow, run_batch, watched
 from memory_r1.manager import ADDED_INSTEAD, RELATED, UNREADABLE, remember
 from memory_r1.train.rewards import Reward, RewardConfig, combined, growth, overlap, rightness
 from memory_r1.train.samples import SCOPE, AnswerSample, Asked, Known, ManagerSample, bank_of
 from memory_r1.types import Fact, Logged, MemoryEntry, Prompt, Reply, Retrieved, Step, Turn
-
-T = TypeVar("T")
 
 _PLAIN = RewardConfig()
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)  # shown nowhere
@@ -123,10 +121,10 @@ def _answered(
     return right / max(1, len(questions)), answers
 
 
-def answer_episode(sample: AnswerSample, config: RewardConfig = _PLAIN) -> Flow[Reward]:
-    """Keep the memories that tell, and answer."""
+def answer_episode(sample: AnswerSample, config: RewardConfig = _PLAIN, *, distil: bool = True) -> Flow[Reward]:
+    """Keep the memories that tell, and answer; without `distil` answer alone."""
     memories = [_retrieved(known, place) for place, known in enumerate(sample.memories)]
-    answer = yield from answer_from(sample.question.text, memories)
+    answer = yield from answer_from(sample.question.text, memories, distil=distil)
     parts = {
         "metric": (yield from rightness(answer, sample.question, config.metric)),
         "unreadable": float(not answer.readable),
@@ -156,28 +154,6 @@ def played(episodes: Sequence[Flow[Reward]], llm: LLM, step: Step) -> list[Rollo
 
     flows = [watched(episode, after=noted(into)) for episode, into in zip(episodes, exchanges, strict=True)]
     return [Rollout(*one) for one in zip(run_batch(flows, llm), exchanges, strict=True)]
-
-
-def _unwatched(*_: object) -> None:
-    """Nobody is told."""
-
-
-def watched(
-    flow: Flow[T],
-    *,
-    before: Callable[[Prompt], None] = _unwatched,
-    after: Callable[[Prompt, Reply], None] = _unwatched,
-) -> Flow[T]:
-    """The same flow; somebody is told of each prompt before it is answered, and of its reply after."""
-    try:
-        prompt = next(flow)
-        while True:
-            before(prompt)
-            reply = yield prompt
-            after(prompt, reply)
-            prompt = flow.send(reply)
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]
 
 
 class Task(Protocol):
@@ -217,11 +193,12 @@ class ManagerTask:
 
 @dataclass(slots=True)
 class AnswerTask:
-    """`retrieved`: the best so many of each sample's memories are shown."""
+    """`retrieved`: the best so many of each sample's memories are shown. `distil`: those that tell are kept first."""
 
     samples: Sequence[AnswerSample]
     reward: RewardConfig = _PLAIN
     retrieved: int = RETRIEVED
+    distil: bool = True
     step: Step = "answer"
 
     def __len__(self) -> int:
@@ -237,4 +214,4 @@ class AnswerTask:
             memories=sample.memories[: self.retrieved],
             supporting=tuple(one for one in sample.supporting if one < self.retrieved),
         )
-        return lambda: answer_episode(shown, self.reward)
+        return lambda: answer_episode(shown, self.reward, distil=self.distil)

@@ -64,10 +64,11 @@ def placed_examples(
     retrieved: int = RETRIEVED,
     sessions: int = SESSIONS,
     keep_turns: bool = False,
+    distil: bool = True,
 ) -> Iterator[Placed]:
     """Examples for these steps, of `count` dialogues."""
     made = dialogues(split, seed, count, sessions=sessions, families=families)
-    shown: dict[str, Any] = {"related": related, "retrieved": retrieved, "keep_turns": keep_turns}
+    shown: dict[str, Any] = {"related": related, "retrieved": retrieved, "keep_turns": keep_turns, "distil": distil}
     for dialogue, of_dialogue in taught(made, embedder, steps, **shown):
         yield from (Placed(dialogue, example) for example in of_dialogue)
 
@@ -146,8 +147,10 @@ def _shown(asked: str) -> tuple[Fact, list[MemoryEntry]]:
 def _answer(example: Example, reply: str) -> dict[str, float]:
     gold, found = json.loads(example.reply), json_object(reply) or {}
     answer, keep = parse_answer(Reply(reply), (), ()), found.get("keep")
-    kept = {place for place in keep if isinstance(place, int)} if isinstance(keep, list) else set[int]()
-    measured = {"kept": overlap(kept, gold["keep"]), "readable": float(answer.readable)}
+    measured = {"readable": float(answer.readable)}
+    if "keep" in gold:  # not where the answer alone was asked for
+        kept = {place for place in keep if isinstance(place, int)} if isinstance(keep, list) else set[int]()
+        measured["kept"] = overlap(kept, gold["keep"])
     if example.about == UNANSWERABLE:
         return measured | {"right": abstained(answer.text, answer.known)}
     return measured | {

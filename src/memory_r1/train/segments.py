@@ -21,10 +21,10 @@ from memory_r1.answer import RETRIEVED
 from memory_r1.bank import MemoryBank
 from memory_r1.bench.data import Dataset
 from memory_r1.embed import Embedder
-from memory_r1.flow import LLM, Flow
+from memory_r1.flow import LLM, Flow, watched
 from memory_r1.manager import RELATED
 from memory_r1.train.config import LogoSettings
-from memory_r1.train.episodes import Group, played, remembering, rewarded, watched
+from memory_r1.train.episodes import Group, played, remembering, rewarded
 from memory_r1.train.rewards import Reward, RewardConfig
 from memory_r1.train.samples import (
     GUARDED,

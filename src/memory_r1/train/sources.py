@@ -156,7 +156,7 @@ def task_of(samples: Sequence[Sample], config: TrainConfig, embedder: Embedder) 
         )
     if config.agent == "manager":
         return ManagerTask(managing, embedder, config.reward, config.related, config.retrieved)
-    return AnswerTask(answering, config.reward, config.retrieved)
+    return AnswerTask(answering, config.reward, config.retrieved, config.distil)
 
 
 def gold_pairs(given: str, config: TrainConfig, embedder: Embedder) -> Iterator[tuple[Prompt, str]]:
@@ -180,6 +180,7 @@ def gold_pairs(given: str, config: TrainConfig, embedder: Embedder) -> Iterator[
         "related": config.related,
         "retrieved": config.retrieved,
         "keep_turns": config.keep_turns,
+        "distil": config.distil,
     }
     for one in examples("train", config.seed, embedder, [step], count=count, **shown):
         yield one.prompt, one.reply

@@ -83,7 +83,7 @@ class GoldBank:
             if self._keep_turns:
                 self.bank.begin_turn(SCOPE, turn, (), keep=True)
 
-    def ask(self, generated: Generated, retrieved: int = RETRIEVED) -> Iterator[Example]:
+    def ask(self, generated: Generated, retrieved: int = RETRIEVED, *, distil: bool = True) -> Iterator[Example]:
         """Examples for the Answer Agent, of the bank as it is: call it after `remember`.
 
         None where search shows not all of the entries that answer (`skipped["answer"]`). Where turns are kept,
@@ -102,10 +102,9 @@ class GoldBank:
                 continue
             answer = question.answer if question.answerable else "unknown"
             keep = sorted({place for found in telling for place in found})
-            reply = _json(keep=keep, answer=answer)
-            yield Example(
-                answer_prompt(question.text, shown), reply, question.category if question.answerable else UNANSWERABLE
-            )
+            reply = _json(keep=keep, answer=answer) if distil else _json(answer=answer)
+            about = question.category if question.answerable else UNANSWERABLE
+            yield Example(answer_prompt(question.text, shown, distil), reply, about)
 
     def _telling(self, entry: str, places: Mapping[str, int]) -> list[int]:
         """Where an entry is shown, or else all the turns that made it; empty where neither is."""
@@ -163,6 +162,7 @@ def examples(
     related: int = RELATED,
     retrieved: int = RETRIEVED,
     keep_turns: bool = False,
+    distil: bool = True,
     skipped: Counter[str] | None = None,
 ) -> Iterator[Example]:
     """Examples of these steps from `count` dialogues, or without end, in the order in which they would be asked.
@@ -170,7 +170,7 @@ def examples(
     `skipped`, where given, is increased by the examples that could not be made, by step.
     """
     made = dialogues(split, seed, count, sessions=sessions, families=families)
-    shown: dict[str, Any] = {"related": related, "retrieved": retrieved, "keep_turns": keep_turns}
+    shown: dict[str, Any] = {"related": related, "retrieved": retrieved, "keep_turns": keep_turns, "distil": distil}
     for _, of_dialogue in taught(made, embedder, steps, skipped=skipped, **shown):
         yield from of_dialogue
 
@@ -183,6 +183,7 @@ def taught(
     related: int = RELATED,
     retrieved: int = RETRIEVED,
     keep_turns: bool = False,
+    distil: bool = True,
     skipped: Counter[str] | None = None,
 ) -> Iterator[tuple[str, Iterator[Example]]]:
     """(its id, its examples) of each dialogue: read the one's examples before the next dialogue is asked for.
@@ -194,7 +195,7 @@ def taught(
             yield generated.dialogue.id, (finding(generated, turn) for turn in generated.dialogue.turns)
             continue
         gold = GoldBank(embedder, related, keep_turns=keep_turns)
-        asked = gold.ask(generated, retrieved) if "answer" in steps else iter(())
+        asked = gold.ask(generated, retrieved, distil=distil) if "answer" in steps else iter(())
         every = chain(gold.remember(generated), asked)
         yield generated.dialogue.id, (example for example in every if example.prompt.step in steps)
         gold.close()
