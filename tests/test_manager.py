@@ -277,6 +277,10 @@ def test_a_fact_that_shares_no_word_with_the_turn_is_counted_and_not_kept() -> N
             "Christina is in a Christian group",
         ),
         ("Ann", "I swim", "Anna swims", "Anna swims"),  # too short to be sure
+        ("Caroline", "I paint", "Car Caroline paints, Car Caroline says", "Caroline paints, Caroline says"),
+        ("Caroline Lee", "I paint", "Car Caroline Lee paints", "Caroline Lee paints"),
+        ("Caroline", "My car! Caroline drives it", "Car Caroline drives", "Car Caroline drives"),  # the turn says it
+        ("Jo Joanna", "I paint", "Jo Joanna paints", "Jo Joanna paints"),  # her name
         ("user", "I like wine", "Users like wine", "Users like wine"),
     ],
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -154,7 +154,17 @@ def with_name(text: str, turn: Turn) -> str:
         alike = [name for name in names if SequenceMatcher(None, word.casefold(), name.casefold()).ratio() >= _ALIKE]
         return alike[0] if alike else word
 
-    return _WORD.sub(spelled, text)
+    return _WORD.sub(spelled, _begun_once(text, turn.speaker, said))
+
+
+def _begun_once(text: str, speaker: str, said: Set[str]) -> str:
+    """Without the beginning of a name before that name, as in "Car Caroline", unless the turn says that word."""
+    names = set(_WORD.findall(speaker))
+    for name in names:
+        for begun in set(re.findall(rf"\b([^\W\d_]+) {re.escape(name)}\b", text)) - names:
+            if name.startswith(begun) and begun[0].isupper() and begun.casefold() not in said:
+                text = text.replace(f"{begun} {name}", name)
+    return text
 
 
 def pieces(text: str, most: int = MAX_PIECE) -> Iterator[str]:
