@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 
 import pytest
@@ -54,6 +55,21 @@ def test_an_answer_is_as_sure_as_the_reply_it_is_from(bank: MemoryBank) -> None:
     filled(bank, 1)
     sure = Reply('{"keep": [1], "answer": "a dog"}', logprobs=[-0.5, -0.25])
     assert [asked(bank, reply).logprob for reply in (sure, sure.text)] == [-0.75, None]
+    assert [asked(bank, reply).certainty for reply in (sure, sure.text)] == [math.exp(-0.75), None]
+
+
+def test_an_answer_that_the_model_is_too_little_sure_of_is_not_given(bank: MemoryBank) -> None:
+    filled(bank, 1)
+    half = Reply('{"keep": [1], "answer": "a dog"}', logprobs=[math.log(0.5)])
+    untold = Reply(half.text)  # by a runtime that gives no probabilities
+
+    def given(least: float, reply: Reply) -> tuple[str, int, bool]:
+        answer = run(ask("dog", bank, ANN, least_certainty=least), ScriptedLLM([reply]))
+        return answer.text, len(answer.used), answer.known
+
+    assert given(0.49, half) == ("a dog", 1, True)
+    assert given(0.51, half) == (UNKNOWN, 0, False)
+    assert given(0.51, untold) == ("a dog", 1, True)
 
 
 @pytest.mark.parametrize(

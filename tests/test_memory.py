@@ -331,6 +331,8 @@ def test_an_answer_names_the_entries_it_used_and_what_each_step_cost(memory: Mem
     assert (answer.text, [entry.text for entry in answer.used]) == ("I like tea", ["I like tea"])
     assert memory.llm.usage == {"extract": Usage(1, 10, 2), "answer": Usage(1, 10, 2)}
     assert memory.answer("What does Bob like?", user_id="bob").known is False
+    with pytest.raises(InvalidInput, match="least_certainty is a probability, 0 to 1, not 50"):
+        memory.answer("What does Ann like?", user_id="ann", least_certainty=50)
 
 
 def test_expired_entries_are_shown_only_on_demand(memory: Memory) -> None:

@@ -6,6 +6,7 @@ question -> retrieved entries -> {"keep": [positions], "answer": "..."}
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from memory_r1.bank.sqlite import MemoryBank
@@ -30,12 +31,13 @@ def ask(
     k: int = RETRIEVED,
     filters: Mapping[str, Any] | None = None,
     distil: bool = True,
+    least_certainty: float = 0.0,
 ) -> Flow[Answer]:
     """Answer a question from the bank. An empty bank is not asked about: the answer is that it does not know."""
     retrieved = retrieve(question, bank, scope, k, filters)
     if not retrieved:
         return _unknown(retrieved)
-    return (yield from answer_from(question, retrieved, distil=distil))
+    return (yield from answer_from(question, retrieved, distil=distil, least_certainty=least_certainty))
 
 
 def retrieve(
@@ -49,16 +51,21 @@ def retrieve(
     return bank.search(question, scope, k, filters=filters, per_speaker=not turns, turns=turns)
 
 
-def answer_from(question: str, retrieved: Sequence[Retrieved], *, distil: bool = True) -> Flow[Answer]:
+def answer_from(
+    question: str, retrieved: Sequence[Retrieved], *, distil: bool = True, least_certainty: float = 0.0
+) -> Flow[Answer]:
     """Answer from memories that were found already, best first, wherever they come from.
 
-    `distil=False` asks for the answer alone, without first keeping the memories that tell: the ablation.
+    `distil=False` asks for the answer alone, without first keeping the memories that tell: the ablation. An answer
+    that the model is less certain of than `least_certainty`, 0 to 1, becomes that it does not know.
     """
     shown = retrieved
     while True:
         reply = yield answer_prompt(question, shown, distil)
         if reply.stop != "overflow":
-            return parse_answer(reply, retrieved, shown)
+            answer = parse_answer(reply, retrieved, shown)
+            certain = answer.certainty is None or answer.certainty >= least_certainty
+            return answer if certain else replace(answer, text=UNKNOWN, used=(), known=False)
         if not shown:
             return _unknown(retrieved)
         shown = shown[: _fitting(len(shown), reply)]

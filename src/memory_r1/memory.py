@@ -416,13 +416,20 @@ class Memory:
         filters: Mapping[str, Any] | None = None,
         top_k: int = RETRIEVED,
         as_of: When | None = None,
+        least_certainty: float = 0.0,
     ) -> Answer:
-        """Ask the Answer Agent: a brief answer, what was retrieved, and the entries it kept (`used`)."""
+        """Ask the Answer Agent: a brief answer, what was retrieved, and the entries it kept (`used`).
+
+        An answer of less `certainty` than `least_certainty`, 0 to 1, becomes that it does not know.
+        """
+        if not 0 <= least_certainty <= 1:
+            raise InvalidInput(f"least_certainty is a probability, 0 to 1, not {least_certainty}")
         scope, rest = split_scope(filters, user_id=user_id, agent_id=agent_id, run_id=run_id)
         question = self._asked(question)
         k = how_many(None, top_k, RETRIEVED)
         with self.span("memory_r1.ask") as note, self._bank_at(as_of, scope) as bank:
-            answer = run(ask(question, bank, scope, k=k, filters=rest), self._watched)
+            asked = ask(question, bank, scope, k=k, filters=rest, least_certainty=least_certainty)
+            answer = run(asked, self._watched)
             note({"memory_r1.retrieved": len(answer.retrieved), "memory_r1.kept": len(answer.used)})
         return answer
 

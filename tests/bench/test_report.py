@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
@@ -149,6 +150,32 @@ def test_how_long_each_step_took_is_told_as_a_mean_over_dialogues(folders: list[
     table = next(one for one in report.tables(load(folders)) if one.title == "Remembering a dialogue")
     told = [table.head.index(f"{step} s, p50 / p95") for step in ("extract", "manage")]
     assert [[row[place] for place in told] for row in table.rows[:2]] == [["1.00 / 1.50", "2.00 / 4.00"], ["-", "-"]]
+
+
+def test_what_remains_of_answers_that_the_model_is_sure_of(folders: list[Path]) -> None:
+    path = folders[0] / "records.jsonl"
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    answerable = [one for one in records if "f1" in one["scores"]]
+    for record in records:
+        record["known"], record["logprob"] = False, None
+    for record, f1, probability in zip(answerable, (1.0, 0.5, 0.0), (0.5, 0.1, 0.02), strict=False):
+        record["known"], record["logprob"], record["scores"]["f1"] = True, math.log(probability), f1
+    [open_to_doubt, *_] = [one for one in records if "abstained" in one["scores"]]
+    open_to_doubt["known"], open_to_doubt["logprob"] = True, math.log(0.06)
+    path.write_text("".join(json.dumps(one) + "\n" for one in records), encoding="utf-8")
+    [table] = [one for one in report.tables(load(folders)) if one.title.startswith("Answers of less certainty")]
+    assert table.head == ["system", "0%", "5%", "10%", "20%", "40%"]
+    # Of 20 answerable and 4 unanswerable questions.
+    assert list(table.rows) == [
+        [
+            "memory-r1, untrained",
+            "7.5 / 37.5 / 75.0",
+            "7.5 / 50.0 / 75.0",
+            "7.5 / 75.0 / 100.0",
+            "5.0 / 100.0 / 100.0",
+            "5.0 / 100.0 / 100.0",
+        ]
+    ]
 
 
 def test_a_metric_of_your_own_has_a_column_under_its_own_name(folders: list[Path]) -> None:

@@ -145,7 +145,7 @@ def error_of(result: Result) -> str:
 def steady(value: Any) -> Any:
     """JSON without what differs from run to run: ids as <id>, and no record times."""
     if isinstance(value, dict):
-        changing = ("created_at", "updated_at", "time", "logprob", "prompt_version", "hash")
+        changing = ("certainty", "created_at", "updated_at", "time", "logprob", "prompt_version", "hash")
         return {name: steady(item) for name, item in value.items() if name not in changing}
     if isinstance(value, list):
         return [steady(item) for item in value]
@@ -365,6 +365,7 @@ class TestCommands:
             "retrieved": 0,
             "dropped": 0,
             "logprob": None,
+            "certainty": None,
         }
         assert server.asked == []
 

@@ -5,6 +5,7 @@ Nothing is scored here: what stands in a table is what a run's result says, in p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ BY_CATEGORY = ("f1", "bleu1", "judge_lenient")  # the paper's three
 OPERATIONS = ("ADD", "UPDATE", "DELETE", "NOOP")
 SETTINGS = ("model", "adapters", "reader", "embedder", "k", "seed", "distil")
 """What is the same for all runs, or told of each."""
+CERTAINTIES = (0.0, 0.05, 0.1, 0.2, 0.4)
 NOTHING, NONE = "-", "none"
 
 # Okabe and Ito's colours that stand on white and on black alike; a system beyond the eighth is drawn hollow.
@@ -43,10 +45,12 @@ class Table:
 
 
 def tables(runs: Sequence[Run], data: Dataset | None = None) -> tuple[Table, ...]:
-    """By category, over all questions, beside the first system, what it cost, what was remembered, what went wrong."""
+    """By category, over all questions, beside the first system, and what stood behind the answers: certainty, cost,
+    what was remembered, what went wrong."""
     if data is not None:
         check_data(runs, data)
-    made = [_by_category(runs), _overall(runs), _beside(runs), _cost(runs), _remembered(runs), _wrong(runs, data)]
+    scored = [_by_category(runs), _overall(runs), _beside(runs), _by_certainty(runs)]
+    made = [*scored, _cost(runs), _remembered(runs), _wrong(runs, data)]
     return tuple(table for table in made if table.rows)
 
 
@@ -187,6 +191,34 @@ def _beside(runs: Sequence[Run]) -> Table:
         chance = _percent(found["above_zero"])
         rows.append([other.title, f"{100 * found['difference']:+.1f}", f"{low:+.1f} to {high:+.1f}", chance])
     return Table(f"F1 of {first.title} over that of", ["system", "points", "95 %", "resamples above 0, %"], rows)
+
+
+def _by_certainty(runs: Sequence[Run]) -> Table:
+    """What remains where answers of less certainty are not given, of runs whose model told it."""
+    rows = [
+        [run.title, *(_given_from(run.records.values(), least) for least in CERTAINTIES)]
+        for run in runs
+        if any(one.get("logprob") is not None for one in run.records.values())
+    ]
+    title = "Answers of less certainty left out: F1 / F1 of those given / unanswerable left open"
+    return Table(title, ["system", *(f"{least:.0%}" for least in CERTAINTIES)], rows)
+
+
+def _given_from(records: Iterable[Mapping[str, Any]], least: float) -> str:
+    """Over all questions what is not given scores 0, and what is given to an unanswerable one, too."""
+    f1, given, answerable, unanswerable, left_open = 0.0, 0, 0, 0, 0
+    for one in records:
+        logprob = one.get("logprob")
+        told = one["known"] and (logprob is None or math.exp(min(logprob, 0.0)) >= least)
+        given += told
+        if "abstained" in one["scores"]:
+            unanswerable += 1
+            left_open += not told
+        else:
+            answerable += 1
+            f1 += one["scores"]["f1"] if told else 0.0
+    shares = [(f1, answerable), (f1, given), (float(left_open), unanswerable)]
+    return _joined(*(_percent(part / whole if whole else None) for part, whole in shares))
 
 
 def _cost(runs: Sequence[Run]) -> Table:

@@ -114,10 +114,18 @@ def add(
 @main.command()
 @click.argument("question", nargs=-1, required=True)
 @click.option("-k", "--top-k", type=click.IntRange(1), default=RETRIEVED, show_default=True, help="Memories shown.")
+@click.option(
+    "--least-certainty",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    metavar="0..1",
+    help="Say that the memory does not tell rather than give an answer that the model is less sure of.",
+)
 @options.options(whose, model, options.scrub, db, as_json)
 def ask(
     question: tuple[str, ...],
     top_k: int,
+    least_certainty: float,
     db: Path | None,
     as_json: bool,
     user_id: str | None,
@@ -127,7 +135,8 @@ def ask(
 ) -> None:
     """Answer a QUESTION from memory. The memories that the answer rests on are shown with it."""
     with open_memory(existing(db), **llm) as memory:
-        answer = memory.answer(" ".join(question), **ids_of(user_id, agent_id, run_id), top_k=top_k)
+        ids = ids_of(user_id, agent_id, run_id)
+        answer = memory.answer(" ".join(question), **ids, top_k=top_k, least_certainty=least_certainty)
     value = {
         "answer": answer.text,
         "known": answer.known,
@@ -135,14 +144,15 @@ def ask(
         "retrieved": len(answer.retrieved),
         "dropped": answer.dropped,
         "logprob": answer.logprob,
+        "certainty": answer.certainty,
     }
     lines = [
         click.style(plain(answer.text), bold=True),
         *(f"  kept: {in_one_line(entry.text)}" for entry in answer.used),
     ]
-    lines.append(
-        click.style(f"  from {counted(len(answer.retrieved), 'retrieved memory', 'retrieved memories')}", dim=True)
-    )
+    certain = "" if answer.certainty is None else f", {answer.certainty:.0%} certain"
+    looked_at = counted(len(answer.retrieved), "retrieved memory", "retrieved memories")
+    lines.append(click.style(f"  from {looked_at}{certain}", dim=True))
     if answer.dropped:
         lines.append(f"  {answer.dropped} of them did not fit the model's context")
     show(value, as_json, lines)

@@ -167,7 +167,13 @@ def memories_router(service: Service) -> APIRouter:
         service.asked = True
         ids = caller_of(request.scope).ids(body.ids)
         answer = await workers.slow(
-            memory.answer, body.question, **ids, filters=body.filters, top_k=body.top_k, as_of=body.as_of
+            memory.answer,
+            body.question,
+            **ids,
+            filters=body.filters,
+            top_k=body.top_k,
+            as_of=body.as_of,
+            least_certainty=body.least_certainty,
         )
         return Json(
             {
@@ -177,6 +183,7 @@ def memories_router(service: Service) -> APIRouter:
                 "retrieved": [found_dict(found) for found in answer.retrieved],
                 "dropped": answer.dropped,
                 "logprob": answer.logprob,
+                "certainty": answer.certainty,
             }
         )
 

@@ -75,6 +75,9 @@ class Search(Question):
 class Ask(Question):
     question: str
     top_k: Count = RETRIEVED
+    least_certainty: float = Field(
+        0.0, ge=0, le=1, description="An answer that the model is less sure of becomes that it does not know."
+    )
 
 
 class Context(Ids):
@@ -242,6 +245,7 @@ class AnswerText(BaseModel):
     retrieved: list[FoundEntry]
     dropped: int
     logprob: float | None = Field(description="Log-probability of the model's whole reply, where it tells.")
+    certainty: float | None = Field(description="The same as a probability, 0 to 1.")
 
 
 class ContextText(BaseModel):
