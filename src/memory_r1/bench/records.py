@@ -57,13 +57,17 @@ def published(record: Mapping[str, Any]) -> Record:
     replaced by the name of that.
     """
     kept = {name: value for name, value in record.items() if name not in TEXT_OF_THE_DATA}
-    kept["retrieved"] = [{name: one.get(name) for name in IDS if name in one} for one in record["retrieved"]]
+    kept["retrieved"] = [{name: _short(one.get(name)) for name in IDS if name in one} for one in record["retrieved"]]
     told = [(one.get("turn") or "a memory", one["text"]) for one in record["retrieved"]]
     told += [("the question", record["text"]), ("the gold answer", record["gold"])]
     answer = runs(record["answer"])
     if source := next((name for name, text in told if answer & runs(text)), None):
         kept["answer"] = f"[words of {source}]"
     return kept
+
+
+def _short(value: Any) -> Any:
+    return round(value, 4) if isinstance(value, float) else value
 
 
 def runs(text: str) -> set[tuple[str, ...]]:
