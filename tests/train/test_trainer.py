@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -247,12 +248,19 @@ def test_a_loss_that_is_no_number_stops_the_run_with_its_checkpoints_intact(tmp_
 
 
 class Spoilt(Early):
-    """From the third step on, the gradient of one parameter is no number, while the loss is one."""
+    """From one step on to another, the gradient of one parameter is no number, while the loss is one."""
+
+    def __init__(self, first: int = 3, last: int = 1000) -> None:
+        super().__init__()
+        self.first, self.last = first, last
 
     def spoil(self, model: Any) -> None:
         self.count = 0
         parameter = next(one for one in model.parameters() if one.requires_grad)
-        parameter.register_hook(lambda gradient: gradient * (float("nan") if self.count > 4 else 1.0))
+        parameter.register_hook(lambda gradient: gradient * (float("nan") if self.broken() else 1.0))
+
+    def broken(self) -> bool:
+        return 2 * self.first - 2 < self.count <= 2 * self.last
 
     def maker(self, place: int) -> Any:
         self.count += 1
@@ -260,14 +268,19 @@ class Spoilt(Early):
 
 
 @pytest.mark.parametrize(
-    ("which", "message"),
+    ("which", "first", "message"),
     [
-        ("policy", "a gradient of step 3 is no number; .* with --start .*checkpoint-2 --set learning_rate=LOWER"),
-        ("critic", "of the critic is no number in step 3: .* with --start .*checkpoint-2 --set critic_rate=LOWER"),
+        (
+            "policy",
+            2,
+            "gradients of 3 steps in a row are no numbers, the last of step 4; .* with --start .*checkpoint-2 "
+            "--set learning_rate=LOWER",
+        ),
+        ("critic", 3, "of the critic is no number in step 3: .* with --start .*checkpoint-2 --set critic_rate=LOWER"),
     ],
 )
-def test_a_gradient_that_is_no_number_is_not_applied(tmp_path: Path, which: str, message: str) -> None:
-    run, task = Run(tmp_path / "run"), Spoilt()
+def test_a_gradient_that_is_no_number_is_not_applied(tmp_path: Path, which: str, first: int, message: str) -> None:
+    run, task = Run(tmp_path / "run"), Spoilt(first)
     run.claim(PPO, {})
     model, critic = prepared(tiny_model(), PPO)
     task.spoil({"policy": model, "critic": critic}[which])
@@ -278,6 +291,18 @@ def test_a_gradient_that_is_no_number_is_not_applied(tmp_path: Path, which: str,
     learned = {n.replace(".default", ""): p for n, p in model.named_parameters() if p.requires_grad}
     assert all(torch.isfinite(tensor).all() for tensor in learned.values())
     assert learned.keys() == saved.keys()
+
+
+def test_a_step_whose_gradient_is_no_number_changes_nothing_and_is_counted(tmp_path: Path) -> None:
+    run, task = Run(tmp_path / "run"), Spoilt(first=3, last=3)
+    config = changed(CONFIG, {"steps": 4, "save_every": 1, "keep": 9})
+    run.claim(config, {})
+    model, _ = prepared(tiny_model(), config)
+    task.spoil(model)
+    learn(config, run, model, byte_tokenizer(), task, {}, use_cpu=True)
+    saved = [load_file(run.checkpoints / f"checkpoint-{step}" / "adapter_model.safetensors") for step in (2, 3, 4)]
+    assert [same(one, other) for one, other in pairwise(saved)] == [True, False]
+    assert [row.get("passed_over", 0) for row in run.metrics()] == [0, 0, 1, 1]
 
 
 def test_data_without_samples_is_refused(tmp_path: Path) -> None:

@@ -30,6 +30,9 @@ from memory_r1.train.sharding import anywhere, learned_weights, main_first
 from memory_r1.train.trainer import GroupGRPOTrainer, PPOTrainer, Seat
 from memory_r1.types import Step
 
+PASSED_OVER = 3
+"""Steps in a row with a gradient that is no number, at which a run ends."""
+
 
 def prepared(base: Any, config: TrainConfig, start: Path | None = None) -> tuple[Any, Critic | None]:
     """(the model that learns, PPO's critic). `start` is the folder of an adapter to begin from.
@@ -178,6 +181,7 @@ class Keeper(TrainerCallback):  # type: ignore[misc]
     def __init__(self, run: Run, progress: Progress, epochs: int) -> None:
         self._run, self._progress, self._epochs = run, progress, epochs
         self.stopped = False
+        self._passed_over = self._in_a_row = 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """A checkpoint has the interval of the run that wrote it, which would win over this run's."""
@@ -187,18 +191,30 @@ class Keeper(TrainerCallback):  # type: ignore[misc]
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any) -> None:
         del args, control
         if state.is_world_process_zero and logs and "train_runtime" not in logs:
+            logs = {**logs, "passed_over": self._passed_over} if self._passed_over else logs
             self._run.log(state.global_step, logs)
             self._progress(state.global_step, logs)
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        """A finite loss can have a gradient that is no number; applied, it would be in every checkpoint after."""
+        """A finite loss can have a gradient that is no number; applied, it would be in every checkpoint after.
+
+        One of a large model in bfloat16 now and then is passed over, and counted: nothing is changed by that step.
+        """
         del args, control
-        gradients = [p.grad for p in model.parameters() if p.grad is not None]
-        if not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):  # one number: a GPU is waited for once
+        learned = [p for p in model.parameters() if p.grad is not None]
+        gradients = [p.grad for p in learned if p.grad is not None]
+        if torch.isfinite(torch.nn.utils.get_total_norm(gradients)):  # one number: a GPU is waited for once
+            self._in_a_row = 0
+            return
+        self._passed_over += 1
+        self._in_a_row += 1
+        if self._in_a_row == PASSED_OVER:
             raise Diverged(
-                f"a gradient of step {state.global_step + 1} is no number; nothing was changed by it: "
-                + self._run.begun_anew("learning_rate")
+                f"the gradients of {PASSED_OVER} steps in a row are no numbers, the last of step "
+                f"{state.global_step + 1}; nothing was changed by them: " + self._run.begun_anew("learning_rate")
             )
+        for parameter in learned:
+            parameter.grad = None  # which an optimiser leaves as it is
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         del args
