@@ -74,6 +74,11 @@ DIALOGUES = {
         "are. Ten turns a question, as kept turns are found or by hybrid search. The GPU's time was up before all\n"
         "eight.",
     ),
+    "locomo-test-conv-41-smollm2": (
+        "The first test dialogue, by memories and turns",
+        "As it is served (Q4_1, embedded): read by what ships, answered by *sure* of all test dialogues, above, ten\n"
+        "memories or turns. What ships (Q8_0) has 35.8 there.",
+    ),
     "locomo-test-4-dialogues-qwen1.5b": (
         "The same with distillation",
         "The first four test dialogues, as above, kept turns: the answer alone, or the turns that tell first.",
@@ -124,6 +129,8 @@ DIALOGUES = {
         "The whole validation dialogue, SmolLM2-135M as it ships (Q4_1, embedded), one bank: ten memories a\n"
         "question, or sixty, which `ask` shows unless it is told otherwise; ten and the answer alone (`--plain`).\n"
         "*adds-only*: read without a Memory Manager (memory-r1-adds), ten. *turns-*: turns put beside the same bank.\n"
+        "Answered by others, which do not ship: *sure-plain*, cloned anew to answer always, without distillation;\n"
+        "*turns-sure-distil*, with it; *on-sure*, what ships learned on so, for 30 steps of 8, with distillation.\n"
         "Other work ran beside: seconds say nothing.",
     ),
     "locomo-validation-8-sessions-smollm2-budget": (
