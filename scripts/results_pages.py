@@ -398,7 +398,9 @@ def goals() -> Iterable[str]:
         told = f"the manager that ships: the same {what} in the trainer and embedded, {parity['prompts']} prompts"
         met = "met" if 100 * parity[name] >= least else "**missed**"
         lines.append(row([told, f"at least {least} %", f"{100 * parity[name]:.1f} %", met]))
-    lines += [row(cells) for cells in (*_gained(), *_reinforced(), *_distilled(), *_abstained(), *NOT_MEASURED)]
+    lines += [
+        row(cells) for cells in (*_gained(), *_reinforced(), *_distilled(), *_abstained(), *_left_open(), *NOT_MEASURED)
+    ]
     for model, steps in LADDER.items():
         for wanted, whose in steps.items():
             for how, (folder, name, of_all) in TESTED[model].items():
@@ -446,6 +448,17 @@ def _distilled() -> Iterable[list[str]]:
         what = f"F1 of an agent taught to distil over one {whom}, all test questions, kept turns"
         met = "met" if mean >= 3 and low > 0 else "**missed**"
         yield [what, "at least +3, interval above 0", f"{mean:+.1f} ({low:+.1f} to {high:+.1f})", met]
+
+
+def _left_open() -> Iterable[list[str]]:
+    """What it costs to leave most of what nothing answers open, by a threshold of certainty."""
+    records = load([_folder(ALONE) / "sure"])[0].records.values()
+    unsure = sorted(one["logprob"] for one in records if "abstained" in one["scores"])
+    least = unsure[round(0.7 * len(unsure)) - 1]  # no higher, and fewer than 70 % are left open
+    scored = [(one["logprob"], one["scores"]["f1"]) for one in records if "f1" in one["scores"]]
+    lost = 100 * sum(f1 for logprob, f1 in scored if logprob <= least) / len(scored)
+    what = "F1 that leaving 70 % of what nothing answers open costs, by certainty, all test questions (*sure*)"
+    yield [what, "at most 1", f"{lost:.1f}", "met" if lost <= 1 else "**missed**"]
 
 
 def _over(run: Mapping[str, Any], other: Mapping[str, Any], metrics: Sequence[str]) -> tuple[float, float, float]:
