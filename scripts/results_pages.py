@@ -67,17 +67,17 @@ DIALOGUES = {
         "above. CC BY-NC as the data is, and does not ship. These four dialogues are those that all runs had answered\n"
         "when the GPU's time was up.",
     ),
+    "locomo-test-conv-41-smollm2": (
+        "The first test dialogue, by memories and turns",
+        "As it is served (Q4_1, embedded): read by what ships, answered by *sure* of all test dialogues, above, ten\n"
+        "memories or turns. What ships (Q8_0) has 35.8 there.",
+    ),
     LARGER: (
         "The 1.5B on test dialogues",
         "The first six test dialogues, untrained Qwen2.5-Coder-1.5B-Instruct (Q4_K_M, computed in bfloat16 on an\n"
         "H200), asked for the answer alone and free of any schema: four in ten replies are no JSON, and stand as they\n"
         "are. Ten turns a question, as kept turns are found or by hybrid search. The GPU's time was up before all\n"
         "eight.",
-    ),
-    "locomo-test-conv-41-smollm2": (
-        "The first test dialogue, by memories and turns",
-        "As it is served (Q4_1, embedded): read by what ships, answered by *sure* of all test dialogues, above, ten\n"
-        "memories or turns. What ships (Q8_0) has 35.8 there.",
     ),
     "locomo-test-4-dialogues-qwen1.5b": (
         "The same with distillation",
