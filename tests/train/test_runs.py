@@ -260,7 +260,8 @@ def test_the_pairs_that_a_step_of_each_warm_start_reads() -> None:
     warm = [load_config(path) for path in sorted(CONFIGS.glob(f"{OURS}*-sft.toml"))]
     assert [(one.algo, one.groups * one.group_size) for one in warm] == [
         ("sft", 32),  # the answer agent's
-        ("sft", 16),  # the same, on turns
+        ("sft", 8),  # the same, to answer what it is not sure of
+        ("sft", 16),  # on turns
         ("sft", 32),  # the extractor's
         ("sft", 16),  # on a GPU
         ("sft", 32),  # the manager's
