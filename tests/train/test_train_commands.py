@@ -202,7 +202,7 @@ def test_a_run_of_the_benchmark_is_played_by_the_trainer_under_a_runs_adapter(
     assert done.exit_code == 0, done.output
     config = json.loads((tmp_path / "runs" / "full-context" / "result.json").read_text(encoding="utf-8"))["config"]
     assert (config["model"], config["about"]["adapters"], config["about"]["together"]) == (
-        "base.gguf",
+        "base",
         [f"answer={tmp_path.name}"],
         2,
     )

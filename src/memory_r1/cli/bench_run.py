@@ -313,15 +313,13 @@ def _about(llm: EmbeddedLLM | OpenAILLM, context: int) -> tuple[str, dict[str, A
 
 def _by_trainer(model: str, adapters: Mapping[Step, Path]) -> tuple[LLM, str, dict[str, Any]]:
     """(who plays the model, its name, what else a result says of that)"""
+    llm = played_by_trainer(model, adapters)  # says which packages it needs
     import torch
 
     played = [f"{step}={_named(adapter)}" for step, adapter in adapters.items()]
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    return (
-        played_by_trainer(model, adapters),
-        model_file(model).name,
-        {"adapters": played, "runtime": f"torch on {where}", "threads": torch.get_num_threads()},
-    )
+    about = {"adapters": played, "runtime": f"torch on {where}", "threads": torch.get_num_threads()}
+    return llm, model_file(model).stem, about
 
 
 def _named(adapter: Path) -> str:
